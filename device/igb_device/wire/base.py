@@ -68,6 +68,23 @@ class Accepts(enum.Flag):
     USO = enum.auto()
 
 
+class WireError(Exception):
+    """A wire that can't be had: one line that says what is wrong and, where there is one, the way out."""
+
+
+class Readers(Protocol):
+    """Calls back when a file descriptor is readable or writable (level-triggered; an error or a hang-up counts as
+    both). `pyvfio_user.loop.EventLoop` is one. At most one callback a descriptor and direction."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
+
+    def remove_reader(self, fd: int) -> None: ...
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
+
+    def remove_writer(self, fd: int) -> None: ...
+
+
 class Wire(Protocol):
     """One end of a cable. The card is the only user; it calls from one thread and is called back in that thread."""
 
