@@ -31,7 +31,8 @@ _CRC_BLOCK = 256
 def sum16(data: Buffer, start: int = 0, end: int | None = None) -> int:
     """The folded one's complement sum of data[start:end], an odd last byte padded with zero on its right.
 
-    0 only for data that is all zero (otherwise 0xFFFF, which is the same number): `0xFFFF - sum16(...)` is the checksum.
+    0 only for data that is all zero (otherwise 0xFFFF, which is the same number): its complement is
+    the checksum.
     """
     if end is None or end > len(data):
         end = len(data)
@@ -59,7 +60,7 @@ def sum16(data: Buffer, start: int = 0, end: int | None = None) -> int:
 
 @functools.cache
 def _crc_tables() -> tuple[npt.NDArray[np.uint32], tuple[tuple[int, ...], ...]]:
-    """`(positions, shift)`: positions[i, b] is what byte b adds at place i of a block, and shift moves a CRC past one."""
+    """`(positions, shift)`: byte b at place i of a block adds positions[i, b]; shift moves a CRC past a block."""
     one = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         one = np.where(one & 1, (one >> 1) ^ np.uint32(_CRC32C), one >> 1)
