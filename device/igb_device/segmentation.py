@@ -106,7 +106,8 @@ def cut(frame: Buffer, offload: Offload) -> Segments:
 
 
 def tso(
-    frame: Buffer,
+    header: Buffer,
+    payload: Buffer,
     *,
     maclen: int,
     iplen: int,
@@ -128,22 +129,23 @@ def tso(
     is added here.
 
     Args:
-        frame: headers and payload in one buffer; the result's payload is a view of it.
+        header: the frame's first maclen + iplen + l4len bytes.
+        payload: the rest, in one buffer; the result's payload is a view of it.
         flags: the masks of DTXTCPFLGL and DTXTCPFLGH, for the first, middle and last segment. A frame that gives one
             segment only keeps its flags.
 
     Raises:
-        ValueError: the lengths don't describe a header within the frame, or MSS is 0 or too big for IP.
+        ValueError: the context's lengths aren't those of headers, or MSS is 0 or too big for IP.
     """
     l4 = maclen + iplen
     size = l4 + l4len
-    if maclen < 14 or iplen < (20 if ipv4 else 40) or size > len(frame):
+    if maclen < 14 or iplen < (20 if ipv4 else 40) or size != len(header):
         raise ValueError("the context's header lengths don't fit the frame")
     if (l4len < 20 or l4len & 3) if tcp else l4len != 8:
         raise ValueError("not the length of an L4 header")
-    header = bytearray(frame[:size])
-    payload = memoryview(frame)[size:]
-    return _segment(header, payload, maclen, l4, mss, flags if tcp else None, ipv4=ipv4, ixsm=ixsm, txsm=txsm)
+    return _segment(
+        bytearray(header), memoryview(payload), maclen, l4, mss, flags if tcp else None, ipv4=ipv4, ixsm=ixsm, txsm=txsm
+    )
 
 
 def _segment(
