@@ -21,6 +21,10 @@ class _Range:
     shared: bool
 
 
+# Where the search starts: no address, not even for a length of 0, lies in it.
+_NOWHERE = _Range(1, 0, memoryview(b""), memoryview(b""), False, False)
+
+
 def _always() -> bool:
     return True
 
@@ -56,7 +60,7 @@ class MemoryHost:
         self._was_master = bus_master()
         self._ranges: list[_Range] = []
         self._faults: list[range] = []
-        self._current = _Range(0, 0, memoryview(b""), memoryview(b""), False, False)
+        self._current = _NOWHERE
         if size:
             self.add(base, size)
 
@@ -81,7 +85,7 @@ class MemoryHost:
         for index, found in enumerate(self._ranges):
             if found.start == base:
                 del self._ranges[index]
-                self._current = _Range(0, 0, memoryview(b""), memoryview(b""), False, False)
+                self._current = _NOWHERE
                 self.generation += 1
                 return
         raise KeyError(base)
