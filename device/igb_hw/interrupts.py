@@ -20,7 +20,7 @@ _CAUSES: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
     ("RXO", 6, "receive overrun", ()),
     ("RXDW", 7, "receive descriptor written back", ("RXT0",)),
     ("VMMB", 8, "mailbox message, acknowledgement or reset of a VF", ()),
-    ("RXCFG", 9, "reserved here, yet it can be set and read", ()),
+    ("MDAC", 9, "an MDIO access has ended", ()),
     ("GPI_SDP0", 11, "SDP0 pin", ()),
     ("GPI_SDP1", 12, "SDP1 pin", ()),
     ("GPI_SDP2", 13, "SDP2 pin", ()),

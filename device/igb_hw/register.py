@@ -15,8 +15,6 @@ from typing import Any
 
 import construct as cs
 
-WORD = 0xFFFF_FFFF
-
 
 class Access(enum.Enum):
     """What reading and writing does to a field. The words are those of the datasheet's own tables."""
@@ -77,7 +75,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Register:
-    """A 32-bit register, or an array of `count` of them `stride` bytes apart.
+    """A 32-bit register, or an array of `count` of them `stride` bytes apart. With `bits` 16: a register of the PHY.
 
     offset      of the first element, in bytes from the start of BAR0
     aliases     blocks at which the first elements appear a second time
@@ -102,6 +100,7 @@ class Register:
     fields: tuple[Field, ...] = ()
     also: tuple[str, ...] = ()
     modelled: bool = True
+    bits: int = 32
     _by_name: dict[str, Field] = dataclass_field(init=False, repr=False, compare=False)
     _masks: dict[str, int] = dataclass_field(init=False, repr=False, compare=False)
     _offsets: tuple[int, ...] = dataclass_field(init=False, repr=False, compare=False)
@@ -110,8 +109,8 @@ class Register:
         by_name: dict[str, Field] = {}
         used = 0
         for item in self.fields:
-            if item.width < 1 or item.lsb < 0 or item.lsb + item.width > 32:
-                raise ValueError(f"{self.name}.{item.name}: bits {item.lsb}+{item.width} don't fit 32 bits")
+            if item.width < 1 or item.lsb < 0 or item.lsb + item.width > self.bits:
+                raise ValueError(f"{self.name}.{item.name}: {item.width} bits from {item.lsb} don't fit {self.bits}")
             if used & item.mask:
                 raise ValueError(f"{self.name}.{item.name} overlaps another field")
             used |= item.mask
@@ -199,11 +198,12 @@ class Register:
             for name, number in self.decode(value).items()
             if number
         )
-        return f"{value:#010x} ({text})" if text else f"{value:#010x}"
+        number = f"{value:#0{2 + self.bits // 4}x}"
+        return f"{number} ({text})" if text else number
 
     def _mask_of(self, kinds: frozenset[Access]) -> int:
         if not self.fields:
-            return WORD if self.access in kinds else 0
+            return (1 << self.bits) - 1 if self.access in kinds else 0
         return sum(item.mask for item in self.fields if item.access in kinds)
 
     @cached_property
@@ -233,10 +233,10 @@ class Register:
 
     @cached_property
     def layout(self) -> cs.Construct[Any, Any]:
-        """construct's declaration of the 4 bytes on the bus, little-endian, padding included."""
+        """construct's declaration of the bytes on the bus, little-endian, padding included."""
         parts: list[Any] = []
-        top = 32
-        for item in sorted(self.fields or (Field(self.name, 0, 32),), key=lambda f: -f.lsb):
+        top = self.bits
+        for item in sorted(self.fields or (Field(self.name, 0, self.bits),), key=lambda f: -f.lsb):
             if gap := top - item.lsb - item.width:
                 parts.append(cs.Padding(gap))
             parts.append(item.name / cs.BitsInteger(item.width))
