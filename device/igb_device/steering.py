@@ -136,6 +136,7 @@ class Steering:
         self._enabled = mrqc & 7 in _RSS_ENABLED
         self._default = mrqc >> 3 & 7 if mrqc & 7 in (0, 2) else 0
         self._queues = bytes(entry & 15 for entry in reta)
+        self._mobile = not rfctl & RFCTL_NEW_IPV6_EXT_DIS
         self._hashes.clear()
         self._tables = _tables(bytes(key)).tolist() if self._enabled else []
         self._plain: list[_Choice] = [(TYPE_NONE, False, False)] * 7
@@ -152,7 +153,6 @@ class Steering:
                 self._extended[kind] = self._plain[kind]
             else:
                 self._extended[kind] = _choose(mrqc, l4_choices[::-1] + _L3_CHOICES[::-1])
-        self._mobile = not rfctl & RFCTL_NEW_IPV6_EXT_DIS
 
     def queue(self, p: Parsed, frame: Buffer) -> tuple[int, int, int]:
         """`(queue, hash, RSS type)` of a frame; one that isn't hashed has hash and type 0 and goes to MRQC's default
