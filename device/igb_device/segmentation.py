@@ -25,6 +25,7 @@ FLAGS_LAST: Final = 0xF7F
 
 _HEADERS_LIMIT = 8 << 20  # bytes of headers made for one frame: enough for 64 KiB of payload byte by byte
 _CWR = 0x80
+_BE16 = np.dtype(">u2")
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -232,7 +233,7 @@ def _checksums(sums: _Numbers) -> _Numbers:
 
 def _put(headers: npt.NDArray[np.uint8], at: int, values: _Numbers) -> None:
     """Stores a big-endian 16-bit number in every row."""
-    headers[:, at : at + 2] = values.astype(">u2").view(np.uint8).reshape(-1, 2)
+    headers[:, at : at + 2].view(_BE16)[:, 0] = values
 
 
 def _payload_sums(payload: memoryview, mss: int, count: int) -> _Numbers:

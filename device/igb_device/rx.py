@@ -1,0 +1,524 @@
+"""Receive (82576 datasheet section 7.1): frames from the wire, filtered, steered to a queue, written to its ring.
+
+A frame is parsed, filtered and steered once, also when it is a segment of up to 64 KiB: that is then cut, and its
+pieces are copied straight into the ring's buffers. What finds no descriptor waits in the packet buffer (RXPBS), or is
+dropped there and then if the queue's SRRCTL.DROP_EN says so. When the packet buffer is full the far end is paused if
+flow control was negotiated (CTRL.TFCE), else the frame is lost and MPC counts it.
+
+Simplified: a full queue without DROP_EN holds up only its own frames, not those of other queues behind it.
+Left out: header replication, receive-side PAUSE, pools (VMDq).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from igb_device.checksum import fcs, finish
+from igb_device.drops import DropReason
+from igb_device.filters import ReceiveFilter
+from igb_device.interrupts import RXDMT0, RXO, RXT0, Interrupts
+from igb_device.parse import (
+    ERROR_IPE,
+    ERROR_L4E,
+    PTYPE_TCP,
+    PTYPE_UDP,
+    STATUS_IPCS,
+    STATUS_L4CS,
+    STATUS_UDPCS,
+    Parsed,
+    packet_checksum,
+    parse,
+    verify,
+)
+from igb_device.registers import RegisterFile
+from igb_device.ring import RxFrame, RxRing
+from igb_device.segmentation import cut
+from igb_device.stats import FCS, Stats, group
+from igb_device.steering import Steering
+from igb_device.wire.base import GSO_NONE, NEEDS_CSUM, Frame, Wire
+from igb_hw.registers import MAP
+from igb_hw.rx import DescriptorType
+from pyvfio_user.device import Buffer, DmaError, Host
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Frames taken from the wire at a time."""
+
+Settled: TypeAlias = Callable[[Frame, int, DropReason | None], None]
+
+_RCTL = MAP["RCTL"]
+_RXCSUM = MAP["RXCSUM"]
+_CTRL = MAP["CTRL"]
+_MIN_FRAME = 60
+_MIN_HEADER = 14
+_SHORT_LIMIT = 1518  # without RCTL.LPE, with FCS; a VLAN tag more is allowed
+_ZEROS = bytes(_MIN_FRAME)
+
+# write-back bits (section 7.1.5.2); those of the legacy format are in the same places but for the errors
+DD = 1 << 0
+EOP = 1 << 1
+VP = 1 << 3
+_SPH = 1 << 15
+_HDR_LEN_SHIFT = 5
+_IPCS_BITS = STATUS_IPCS | ERROR_IPE
+_L4CS_BITS = STATUS_UDPCS | STATUS_L4CS | ERROR_L4E
+_LEGACY = int(DescriptorType.LEGACY)
+_SPLIT = int(DescriptorType.HDR_SPLIT)
+_SPLIT_ALWAYS = int(DescriptorType.HDR_SPLIT_ALWAYS)
+
+
+class Receiver:
+    """The receive half of the card."""
+
+    def __init__(self, regs: RegisterFile, queues: int, stats: Stats, interrupts: Interrupts) -> None:
+        self._regs = regs
+        self._words = regs.words
+        self._stats = stats
+        self._interrupts = interrupts
+        self.rings = [RxRing(regs, queue) for queue in range(queues)]
+        self.filter = ReceiveFilter()
+        self.steering = Steering()
+        self.wire: Wire | None = None
+        self.host: Host | None = None
+        self.link = False
+        self.epoch = 0
+        self.refill = 0  # a bit for each ring that got descriptors while frames wait for it
+        self._filter_stale = self._steering_stale = True
+        self._buffered = 0  # bytes in the packet buffer
+        self._paused = False
+        self.configure()
+
+    def reset(self) -> None:
+        self.epoch += 1
+        self.refill = 0
+        self._buffered = 0
+        for ring in self.rings:
+            ring.reset()
+        self._filter_stale = self._steering_stale = True
+        self.configure()
+        self._resume_wire()
+
+    # --- registers
+
+    def write_tail(self, queue: int, value: int) -> None:
+        ring = self.rings[queue]
+        ring.tail = value & 0xFFFF
+        if ring.waiting:
+            self.refill |= 1 << queue
+
+    def read_tail(self, queue: int) -> int:
+        return self.rings[queue].tail
+
+    def write_head(self, queue: int, value: int) -> None:
+        self.rings[queue].head = value & 0xFFFF
+
+    def read_head(self, queue: int) -> int:
+        return self.rings[queue].head
+
+    def address_written(self, queue: int) -> None:
+        self.rings[queue].stale = True
+
+    def control_written(self, queue: int) -> None:
+        ring = self.rings[queue]
+        ring.control_written()
+        if ring.waiting:
+            if ring.enabled:
+                self.refill |= 1 << queue
+            else:
+                self._forget(ring)
+
+    def srrctl_written(self, queue: int) -> None:
+        self.rings[queue].configure()
+
+    def filter_written(self, _: int) -> None:
+        self._filter_stale = True
+
+    def steering_written(self, _: int) -> None:
+        self._steering_stale = True
+
+    def configure(self, _: int = 0) -> None:
+        """RCTL, RXCSUM, RLPML, CTRL, RXPBS or the link changed: takes apart what every frame needs."""
+        words = self._words
+        rctl = words[_RCTL.offset >> 2]
+        self.enabled = bool(rctl & _RCTL["EN"])
+        self._strip_crc = bool(rctl & _RCTL["SECRC"])
+        self._limit = words[MAP["RLPML"].offset >> 2] if rctl & _RCTL["LPE"] else 0
+        rxcsum = words[_RXCSUM.offset >> 2]
+        self._checks = (_IPCS_BITS if rxcsum & _RXCSUM["IPOFLD"] else 0) | (
+            _L4CS_BITS if rxcsum & _RXCSUM["TUOFLD"] else 0
+        )
+        self._rss_field = bool(rxcsum & _RXCSUM["PCSD"])
+        self._checksum_start = rxcsum & _RXCSUM["PCSS"]
+        self._strip_vlan = bool(words[_CTRL.offset >> 2] & _CTRL["VME"])
+        self._capacity = (words[MAP["RXPBS"].offset >> 2] & 0x7F) << 10
+        self._filter_stale = True
+        for ring in self.rings:
+            ring.configure()
+
+    def _forget(self, ring: RxRing) -> None:
+        """The queue was turned off: what waited for it is lost."""
+        for frame in ring.waiting:
+            self._buffered -= frame.length
+            self._stats.drop(DropReason.QUEUE_OFF)
+        ring.waiting.clear()
+
+    def _update_filter(self) -> None:
+        words = self._words
+
+        def array(name: str) -> list[int]:
+            register = MAP[name]
+            return [words[offset >> 2] for offset in register.offsets]
+
+        self.filter.update(
+            words[_RCTL.offset >> 2],
+            list(zip(array("RAL"), array("RAH"), strict=True)),
+            array("MTA"),
+            array("VFTA"),
+        )
+        self._filter_stale = False
+
+    def _update_steering(self) -> None:
+        words = self._words
+
+        def octets(name: str) -> bytes:
+            return b"".join(words[offset >> 2].to_bytes(4, "little") for offset in MAP[name].offsets)
+
+        self.steering.update(words[MAP["MRQC"].offset >> 2], octets("RETA"), octets("RSSRK"))
+        self._steering_stale = False
+
+    # --- work
+
+    def ready(self) -> bool:
+        """The wire has frames: takes a batch of them. True if there may be more."""
+        wire = self.wire
+        if wire is None:
+            return False
+        frames = wire.receive(BATCH)
+        if frames:
+            self.take(frames, wire.settled if wire.wants_verdicts else None)
+        return len(frames) == BATCH
+
+    def process(self) -> None:
+        """Frames that waited in the packet buffer move to the rings that got descriptors."""
+        refill, self.refill = self.refill, 0
+        while refill:
+            bit = refill & -refill
+            refill ^= bit
+            ring = self.rings[bit.bit_length() - 1]
+            if ring.enabled and self.enabled:
+                self._drain(ring)
+        if self._paused and self._buffered <= self._capacity // 4:
+            self._resume_wire()
+
+    def take(self, frames: Iterable[Frame], settled: Settled | None = None) -> None:
+        """Receives frames. `settled`, if given, is told what became of each (`Wire.settled`)."""
+        for frame in frames:
+            queue, reason = self._one(frame)
+            if settled is not None:
+                settled(frame, queue, reason)
+
+    def _one(self, frame: Frame) -> tuple[int, DropReason | None]:
+        """Receives one frame: the queue it went to, or why not."""
+        data = frame.parts[0] if len(frame.parts) == 1 else b"".join(frame.parts)
+        offload = frame.offload
+        stats = self._stats
+        length = len(data)
+        if not self.enabled:
+            stats.drop(DropReason.RX_DISABLED)
+            return 0, DropReason.RX_DISABLED
+        if length < _MIN_HEADER:
+            stats.drop(DropReason.BAD_FRAME)
+            return 0, DropReason.BAD_FRAME
+        if self._filter_stale:
+            self._update_filter()
+        if self._steering_stale:
+            self._update_steering()
+        p = parse(data)
+        if offload.gso_type != GSO_NONE:
+            return self._segments(data, frame, p)
+        if offload.flags & NEEDS_CSUM:
+            whole = bytearray(data)
+            try:
+                finish(whole, offload.csum_start, offload.csum_offset)
+            except ValueError:
+                stats.drop(DropReason.BAD_FRAME)
+                return 0, DropReason.BAD_FRAME
+            data = whole
+        if length < _MIN_FRAME:
+            data = b"".join((data, _ZEROS[: _MIN_FRAME - length]))
+            length = _MIN_FRAME
+        stats.seen(1, length + FCS)
+        if length + FCS > (self._limit or _SHORT_LIMIT + (4 if p.vlan >= 0 else 0)):
+            stats.drop(DropReason.TOO_LONG)
+            return 0, DropReason.TOO_LONG
+        reason = self.filter.verdict(data, p.vlan)
+        if reason is not None:
+            stats.drop(reason)
+            return 0, reason
+        address = bytes(data[:6])
+        stats.received(1, length + FCS, 0, group(address[0], address))
+        queue, low, status, vlan = self._describe(data, frame, p)
+        pieces: Sequence[Buffer] = (data,)
+        if not self._strip_crc:
+            pieces = (data, fcs(data))
+            length += FCS
+        if vlan >= 0:
+            pieces = (data[:12], data[16:], *pieces[1:])
+            length -= 4
+        checksum = 0 if self._rss_field else packet_checksum(data, self._checksum_start)
+        if not self._rss_field:
+            low = low & 0xFFFF_FFFF | checksum << 48
+        made = RxFrame(pieces, length, low, status, max(vlan, 0), self._header(data, p, vlan), checksum)
+        return queue, self._deliver(queue, (made,))
+
+    def _segments(self, data: Buffer, frame: Frame, p: Parsed) -> tuple[int, DropReason | None]:
+        """A big segment: everything is decided once, for all its frames."""
+        stats = self._stats
+        try:
+            segments = cut(data, frame.offload)
+        except ValueError:
+            stats.drop(DropReason.BAD_FRAME)
+            return 0, DropReason.BAD_FRAME
+        n = segments.n
+        header = segments.header_length
+        largest = header + min(segments.mss, len(segments.payload)) + FCS
+        octets = segments.length + n * FCS
+        stats.seen(n, octets)
+        if largest > (self._limit or _SHORT_LIMIT + (4 if p.vlan >= 0 else 0)):
+            stats.drop(DropReason.TOO_LONG, n)
+            return 0, DropReason.TOO_LONG
+        reason = self.filter.verdict(data, p.vlan)
+        if reason is not None:
+            stats.drop(reason, n)
+            return 0, reason
+        address = bytes(data[:6])
+        stats.received(n, octets, largest, group(address[0], address))
+        queue, low, status, vlan = self._describe(data, frame, p)
+        stripped = 4 if vlan >= 0 else 0
+        vlan_field = max(vlan, 0)
+        split = self._header(data, p, vlan)
+        made: list[RxFrame] = []
+        for head, body in segments:
+            pieces: tuple[Buffer, ...] = (head, body)
+            length = header + len(body) - stripped
+            if stripped:
+                pieces = (head[:12], head[16:], body)
+            if length + stripped < _MIN_FRAME:
+                pad = _MIN_FRAME - length - stripped
+                pieces = (*pieces, _ZEROS[:pad])
+                length += pad
+            checksum = 0
+            if not self._rss_field or not self._strip_crc:
+                whole = b"".join((head, body, *pieces[2 + bool(stripped) :]))
+                if not self._rss_field:
+                    checksum = packet_checksum(whole, self._checksum_start)
+                    low = low & 0xFFFF_FFFF | checksum << 48
+                if not self._strip_crc:
+                    pieces = (*pieces, fcs(whole))
+                    length += FCS
+            made.append(RxFrame(pieces, length, low, status, vlan_field, split, checksum))
+        return queue, self._deliver(queue, made)
+
+    def _describe(self, data: Buffer, frame: Frame, p: Parsed) -> tuple[int, int, int, int]:
+        """(queue, first half of the write-back, status and errors, VLAN tag to strip or -1)."""
+        queue, rss_hash, rss_type = self.steering.queue(p, data)
+        low = rss_type | p.ptype | rss_hash << 32
+        status = 0
+        if self._checks:
+            good, bad = verify(data, p, frame.offload)
+            status = (good | bad) & self._checks
+        vlan = -1
+        if p.vlan >= 0:
+            status |= VP
+            if self._strip_vlan:
+                vlan = p.vlan
+            else:
+                status &= ~VP
+        return queue, low, status, vlan
+
+    @staticmethod
+    def _header(data: Buffer, p: Parsed, vlan: int) -> int:
+        """Bytes of protocol headers, as they will lie in memory."""
+        if not p.l4:
+            return 0
+        if p.ptype & PTYPE_TCP:
+            end = p.l4 + (data[p.l4 + 12] >> 4) * 4
+        elif p.ptype & PTYPE_UDP:
+            end = p.l4 + 8
+        else:
+            end = p.l4
+        return min(end, len(data)) - (4 if vlan >= 0 else 0)
+
+    # --- rings
+
+    def _deliver(self, queue: int, frames: Sequence[RxFrame]) -> DropReason | None:
+        """Writes frames to a queue's ring; those that find no room wait or are dropped. The first drop's reason."""
+        ring = self.rings[queue]
+        if not ring.enabled:
+            self._stats.drop(DropReason.QUEUE_OFF, len(frames))
+            return DropReason.QUEUE_OFF
+        if ring.stopped:
+            self._stats.drop(DropReason.RX_DMA, len(frames))
+            return DropReason.RX_DMA
+        done = 0
+        if not ring.waiting:
+            done = self._fill(ring, frames)
+            if done == len(frames):
+                return None
+            if ring.stopped:
+                self._stats.drop(DropReason.RX_DMA, len(frames) - done)
+                return DropReason.RX_DMA
+        return self._keep(ring, frames[done:])
+
+    def _keep(self, ring: RxRing, frames: Sequence[RxFrame]) -> DropReason | None:
+        """No descriptors for these: packet buffer, or drop."""
+        if ring.drop_enabled:
+            self._stats.drop(DropReason.RING_FULL, len(frames), ring.queue)
+            return DropReason.RING_FULL
+        words = self._words
+        patient = bool(words[_CTRL.offset >> 2] & _CTRL["TFCE"]) and self.wire is not None
+        for i, frame in enumerate(frames):
+            # What the far end sent before it saw our PAUSE must fit too: a batch isn't cut in the middle.
+            if self._buffered + frame.length > self._capacity and not patient:
+                left = len(frames) - i
+                self._stats.drop(DropReason.BUFFER_FULL, left)
+                self._interrupts.cause(RXO)
+                return DropReason.BUFFER_FULL
+            self._stats.counts["RNBC"] += 1
+            frame.pieces = [b"".join(frame.pieces)]
+            self._buffered += frame.length
+            ring.waiting.append(frame)
+        if patient and not self._paused and self._buffered > self._capacity // 2:
+            assert self.wire is not None
+            self._paused = True
+            self._stats.counts["XOFFTXC"] += 1
+            self.wire.pause(True)
+        return None
+
+    def _resume_wire(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._stats.counts["XONTXC"] += 1
+            if self.wire is not None:
+                self.wire.pause(False)
+
+    def _drain(self, ring: RxRing) -> None:
+        waiting = ring.waiting
+        if not waiting or ring.stopped:
+            return
+        frames = list(waiting)
+        done = self._fill(ring, frames)
+        for frame in frames[:done]:
+            waiting.popleft()
+            self._buffered -= frame.length
+        if ring.stopped:
+            self._stats.drop(DropReason.RX_DMA, len(waiting))
+            self._buffered -= sum(frame.length for frame in waiting)
+            waiting.clear()
+
+    def _fill(self, ring: RxRing, frames: Sequence[RxFrame]) -> int:
+        """Writes as many frames as there are descriptors for, and raises the queue's interrupt cause."""
+        host = self.host
+        if host is None:
+            return 0
+        epoch = self.epoch
+        done = 0
+        causes = RXT0
+        try:
+            ring.refresh(host)
+            free = ring.pending
+            for frame in frames:
+                used = self._write(ring, host, frame, free)
+                if not used or epoch != self.epoch:
+                    break
+                free -= used
+                done += 1
+        except DmaError as error:
+            ring.stopped = str(error)
+            log.warning("receive queue %d stopped: %s", ring.queue, error)
+        if done:
+            if ring.threshold and free <= ring.threshold:
+                causes |= RXDMT0
+            self._interrupts.rx(ring.queue, causes)
+        return done
+
+    def _write(self, ring: RxRing, host: Host, frame: RxFrame, free: int) -> int:
+        """Writes one frame: the number of descriptors used, 0 if `free` aren't enough."""
+        kind = ring.type
+        length = frame.length
+        size = ring.buffer_size
+        if kind in (_SPLIT, _SPLIT_ALWAYS):
+            return self._write_split(ring, host, frame, free)
+        need = 1 if length <= size else -(-length // size)
+        if need > free:
+            return 0
+        head = ring.head
+        if need == 1:
+            self._copy(host, ring.buffer(host, head), frame.pieces, length)
+            self._write_back(ring, host, head, frame, length, EOP, frame.low)
+            ring.head = head + 1 if head + 1 < ring.count else 0
+            return 1
+        whole = memoryview(b"".join(frame.pieces))
+        for i in range(need):
+            chunk = whole[i * size : (i + 1) * size]
+            self._copy(host, ring.buffer(host, head), (chunk,), len(chunk))
+            self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, frame.low)
+            head = head + 1 if head + 1 < ring.count else 0
+            ring.head = head
+        return need
+
+    def _write_split(self, ring: RxRing, host: Host, frame: RxFrame, free: int) -> int:
+        """Section 7.1.10: the protocol headers go to the header buffer, if they fit, the rest to packet buffers."""
+        whole = memoryview(b"".join(frame.pieces))
+        length = frame.length
+        size = ring.buffer_size
+        room = ring.header_size
+        split = frame.header if 0 < frame.header <= room else 0
+        if ring.type == _SPLIT_ALWAYS and not split:
+            split = min(length, room)  # no headers to tell apart: the buffer is filled all the same
+        sph = _SPH if frame.header and split == frame.header else 0
+        rest = length - split
+        need = max(1, -(-rest // size))
+        if need > free:
+            return 0
+        head = ring.head
+        for i in range(need):
+            chunk = whole[split + i * size : split + (i + 1) * size]
+            packet, header = ring.buffers(host, head)
+            low = frame.low
+            if i == 0 and split:
+                self._copy(host, header, (whole[:split],), split)
+                low |= (sph | split << _HDR_LEN_SHIFT) << 16
+            if len(chunk):
+                self._copy(host, packet, (chunk,), len(chunk))
+            self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, low)
+            head = head + 1 if head + 1 < ring.count else 0
+            ring.head = head
+        return need
+
+    @staticmethod
+    def _copy(host: Host, address: int, pieces: Sequence[Buffer], length: int) -> None:
+        view = host.view(address, length)
+        if view is None:
+            host.write(address, b"".join(pieces))
+            return
+        at = 0
+        for piece in pieces:
+            end = at + len(piece)
+            view[at:end] = piece
+            at = end
+
+    @staticmethod
+    def _write_back(ring: RxRing, host: Host, index: int, frame: RxFrame, length: int, eop: int, low: int) -> None:
+        status = frame.status | DD | eop
+        if ring.type == _LEGACY:
+            # length, packet checksum, status, errors, VLAN tag in the second half; the first keeps the address
+            errors = (frame.status >> 29 & 1) << 5 | (frame.status >> 30 & 1) << 6
+            checksum = frame.checksum if eop else 0
+            high = length | checksum << 16 | (status & 0xFF) << 32 | errors << 40 | frame.vlan << 48
+            ring.store_high(host, index, high)
+        else:
+            ring.store(host, index, low, status | length << 32 | frame.vlan << 48)
