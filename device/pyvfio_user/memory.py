@@ -41,8 +41,8 @@ class MemoryHost:
     """Guest memory at bus addresses, and a record of the interrupts that came.
 
     `bus_master` is asked at each access (give it the device's property of that name); while it says False, every
-    access raises DmaError and message-signalled interrupts are dropped. A change of it bumps `generation`, at the
-    next access or at `update`, which the owner calls after a write to configuration space.
+    access raises DmaError and message-signalled interrupts pend. A change of it bumps `generation`, at the next access
+    or at `update`, which the owner calls after a write to configuration space.
 
     `interrupts` lists the vectors signalled, `intx_level` is the line. `on_interrupt` and `on_intx` are called too.
     A vector in `masked` isn't signalled but pends, until `unmask`. `fail` makes a range raise, for tests of faults.
@@ -106,15 +106,21 @@ class MemoryHost:
         if master is not self._was_master:
             self._was_master = master
             self.generation += 1
+            if master:
+                for vector in sorted(self.pending - self.masked):
+                    self.unmask(vector)
 
     # Host.
 
     def read(self, addr: int, length: int) -> memoryview:
         found = self._current
         if not (found.start <= addr and addr + length <= found.end) or self._faults:
+            self._check_faults(addr, length)
             found = self._find(addr, length)
         if self._bus_master() is not self._was_master or not self._was_master:
             self._check_master(addr, length)
+        if addr + length > found.end:
+            return memoryview(b"".join(part.readable[at : at + count] for part, at, count in self._parts(addr, length)))
         at = addr - found.start
         data = found.readable[at : at + length]
         return data if found.shared else memoryview(bytes(data))
@@ -123,9 +129,19 @@ class MemoryHost:
         length = len(data)
         found = self._current
         if not (found.start <= addr and addr + length <= found.end) or self._faults:
+            self._check_faults(addr, length)
             found = self._find(addr, length)
         if self._bus_master() is not self._was_master or not self._was_master:
             self._check_master(addr, length)
+        if addr + length > found.end:
+            parts = self._parts(addr, length)
+            if not all(part.writable for part, _, _ in parts):
+                raise DmaError(addr, length, "read-only")
+            done = 0
+            for part, at, count in parts:
+                part.data[at : at + count] = data[done : done + count]
+                done += count
+            return
         if not found.writable:
             raise DmaError(addr, length, "read-only")
         at = addr - found.start
@@ -134,9 +150,13 @@ class MemoryHost:
     def view(self, addr: int, length: int) -> memoryview | None:
         found = self._current
         if not (found.start <= addr and addr + length <= found.end) or self._faults:
+            self._check_faults(addr, length)
             found = self._find(addr, length)
         if self._bus_master() is not self._was_master or not self._was_master:
             self._check_master(addr, length)
+        if addr + length > found.end:
+            self._parts(addr, length)
+            return None
         if not found.shared:
             return None
         if not found.writable:
@@ -145,9 +165,7 @@ class MemoryHost:
         return found.data[at : at + length]
 
     def interrupt(self, vector: int) -> None:
-        if not self._bus_master():
-            return
-        if vector in self.masked:
+        if vector in self.masked or not self._bus_master():
             self.pending.add(vector)
             return
         self.interrupts.append(vector)
@@ -165,20 +183,36 @@ class MemoryHost:
             self.pending.discard(vector)
             self.interrupt(vector)
 
-    @property
     def pending_bits(self) -> int:
         """The pending bit array as one number, as `MsixTable` wants it."""
         return sum(1 << vector for vector in self.pending)
 
-    def _find(self, addr: int, length: int) -> _Range:
+    def _check_faults(self, addr: int, length: int) -> None:
         for fault in self._faults:
             if fault.start < addr + length and addr < fault.stop:
                 raise DmaError(addr, length, "fault")
+
+    def _find(self, addr: int, length: int) -> _Range:
+        """The range in which an access starts."""
         for found in self._ranges:
-            if found.start <= addr and addr + length <= found.end and length >= 0:
+            if found.start <= addr < found.end or (addr == found.end and not length):
                 self._current = found
                 return found
         raise DmaError(addr, length)
+
+    def _parts(self, addr: int, length: int) -> list[tuple[_Range, int, int]]:
+        """An access that crosses from one range into the next: each with an offset and a count."""
+        parts = []
+        at, end = addr, addr + length
+        while at < end:
+            try:
+                found = self._find(at, end - at)
+            except DmaError:
+                raise DmaError(addr, length) from None
+            stop = min(found.end, end)
+            parts.append((found, at - found.start, stop - at))
+            at = stop
+        return parts
 
     def _check_master(self, addr: int, length: int) -> None:
         self.update()

@@ -52,15 +52,27 @@ def test_addresses_that_arent_wholly_mapped(addr: int) -> None:
         assert (error.value.addr, error.value.length) == (addr, 4)
 
 
-def test_ranges_next_to_each_other_arent_one() -> None:
+def test_an_access_may_cross_from_one_range_into_the_next() -> None:
     host = MemoryHost(0x1000)
     host.add(0x1000, 0x1000)
-    host.write(0x1000, b"b")
-    with pytest.raises(DmaError):
-        host.read(0xFFF, 2)
-    assert bytes(host.read(0x1000, 1)) == b"b"
+    host.write(0xFFE, b"abcd")
+    assert bytes(host.read(0xFFD, 6)) == b"\0abcd\0"
+    assert bytes(host.read(0x1000, 2)) == b"cd"
+    assert host.view(0xFFE, 4) is None, "two buffers have no common view"
+    for access in (lambda: host.read(0xFFF, 0x1002), lambda: host.write(0xFFF, bytes(0x1002))):
+        with pytest.raises(DmaError) as error:
+            access()
+        assert (error.value.addr, error.value.length) == (0xFFF, 0x1002)
     with pytest.raises(ValueError):
         host.add(0x1FFF, 2)
+
+
+def test_a_write_into_a_read_only_neighbour_changes_nothing() -> None:
+    host = MemoryHost(0x1000)
+    host.add(0x1000, bytearray(16), writable=False)
+    with pytest.raises(DmaError, match="read-only"):
+        host.write(0xFFE, b"abcd")
+    assert bytes(host.read(0xFFE, 4)) == bytes(4)
 
 
 def test_read_only_memory() -> None:
@@ -97,8 +109,9 @@ def test_bus_mastering_off_refuses_everything() -> None:
     assert host.interrupts == []
     on = True
     assert bytes(host.read(0, 1)) == b"\0"
+    assert host.interrupts == [1], "what was signalled meanwhile is delivered"
     host.interrupt(1)
-    assert host.interrupts == [1]
+    assert host.interrupts == [1, 1]
 
 
 def test_generation_grows_with_each_change() -> None:
@@ -148,10 +161,10 @@ def test_a_masked_vector_pends_until_it_is_unmasked() -> None:
     host.interrupt(2)
     host.interrupt(2)
     assert host.interrupts == []
-    assert host.pending_bits == 0b100
+    assert host.pending_bits() == 0b100
     host.unmask(2)
     assert host.interrupts == [2]
-    assert host.pending_bits == 0
+    assert host.pending_bits() == 0
     host.unmask(2)
     assert host.interrupts == [2]
 
