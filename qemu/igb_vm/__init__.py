@@ -7,6 +7,7 @@ from igb_vm.errors import GuestError, GuestTimeout, VmError
 from igb_vm.guest import Guest, Result
 from igb_vm.kernel import Kernel, get_kernel
 from igb_vm.loader import Program
+from igb_vm.network import Network
 from igb_vm.packages import Tree, ensure
 from igb_vm.qemu import Qemu, get_qemu
 
@@ -15,6 +16,7 @@ __all__ = [
     "GuestError",
     "GuestTimeout",
     "Kernel",
+    "Network",
     "Program",
     "Qemu",
     "Result",

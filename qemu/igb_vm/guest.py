@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from igb_vm import accel as accelerator
 from igb_vm import initramfs, process
 from igb_vm.agent import Port, PortClosed, PortTimeout
 from igb_vm.errors import GuestError, GuestTimeout, VmError
@@ -30,7 +31,7 @@ _KILL_SECONDS = 15.0
 _TAIL = 4000  # characters of the console in an error
 _KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 oops=panic mitigations=off audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1 "
-    "8250.nr_uarts=1 no_timer_check tsc=reliable net.ifnames=0"
+    "8250.nr_uarts=1 no_timer_check tsc=reliable nokaslr net.ifnames=0"
 )
 
 
@@ -110,6 +111,7 @@ class Guest:
         """Start QEMU and wait until the guest answers. Raises GuestError, with the console's end, if it doesn't."""
         if self._process is not None:
             raise VmError("this guest was started before: make another one")
+        self.accel = accelerator.choose(self.accel, self.qemu.version_text, self.kernel.release, self._boot_with_kvm)
         began = time.monotonic()
         if self._console_path is None:
             self._console = os.memfd_create("console")
@@ -132,11 +134,11 @@ class Guest:
         self._ports = [Port(f"agent{i}", ours) for i, (ours, _) in enumerate(pairs[1:])]
         try:
             for port in self._ports:
-                port.wait_ready(began + timeout)
+                self._wait_ready(port, began + timeout)
         except PortClosed:
             raise self._failure("QEMU ended before the guest answered") from None
         except PortTimeout:
-            failure = self._failure(f"the guest didn't answer within {timeout:g} s")
+            failure = self._failure(f"the guest didn't answer within {time.monotonic() - began:.0f} s")
             self.close()
             raise failure from None
         except BaseException:
@@ -151,17 +153,18 @@ class Guest:
         """QEMU's command line; fds: the monitor's socket and the ports'."""
         load = f" igb_vm.load={','.join(self.load)}" if self.load else ""
         accel = "kvm" if self.accel == "kvm" else "tcg,thread=multi"
+        cpu = "host" if self.accel == "kvm" else "max"
         words = [
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-machine", "q35,memory-backend=m,smm=off,vmport=off,i8042=off,sata=off,hpet=off"),
-            *("-accel", accel, "-cpu", "host" if accel == "kvm" else "max", "-smp", str(self.smp), "-m", self.memory),
+            *("-accel", accel, "-cpu", cpu, "-smp", str(self.smp), "-m", self.memory),
             *("-object", f"memory-backend-memfd,id=m,size={self.memory},share=on"),
             *("-kernel", str(self.kernel.vmlinuz), "-initrd", str(self._initrd)),
             *("-append", f"{_KERNEL_ARGUMENTS}{load} {self.append}".strip()),
             *("-chardev", f"file,id=console,path=/proc/self/fd/{self._console},append=on"),
             *("-serial", "chardev:console"),
             *("-chardev", f"socket,id=qmp,fd={fds[0]}", "-qmp", "chardev:qmp"),
-            *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci,id=agents"),
+            *("-device", "virtio-serial-pci,id=agents"),
         ]
         for index, fd in enumerate(fds[1:]):
             words += ["-chardev", f"socket,id=agent{index},fd={fd}"]
@@ -285,6 +288,24 @@ class Guest:
             raise self._failure("the guest is gone") from None
         finally:
             self._free.put(port)
+
+    def _wait_ready(self, port: Port, deadline: float) -> None:
+        while True:
+            try:
+                return port.wait_ready(min(deadline, time.monotonic() + 1.0))
+            except PortTimeout:
+                # QEMU stops the guest then, and stays.
+                if time.monotonic() >= deadline or "KVM internal error" in self.log:
+                    raise
+
+    def _boot_with_kvm(self, timeout: float) -> None:
+        """Boot a guest of the same kernel with no devices under KVM. Raises GuestError if it doesn't answer."""
+        guest = Guest(qemu=self.qemu, kernel=self.kernel, accel="kvm")
+        try:
+            guest.start(timeout)
+            guest.run("true", timeout)
+        finally:
+            guest.close()
 
     def _end_command(self, port: Port) -> bytes:
         """Kill the command that `port` runs, through the port kept for this; what it had said."""

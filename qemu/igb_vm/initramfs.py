@@ -170,6 +170,7 @@ def _add_programs(archive: Cpio, tree: Tree, programs: Sequence[str]) -> None:
         path = tree.loader.find(name)
         archive.file(f"usr/bin/{name}", path.read_bytes(), 0o755)
         libraries |= _libraries(tree, path)
+    libraries.add(tree.loader.find_library("libgcc_s.so.1"))  # pthread_cancel loads it by name
     for library in sorted(libraries):
         archive.file(f"usr/lib/x86_64-linux-gnu/{library.name}", library.read_bytes(), 0o755)
     archive.file("lib64/ld-linux-x86-64.so.2", tree.loader.path.read_bytes(), 0o755)

@@ -123,10 +123,7 @@ def get_kernel(release: str | None = None, mirror: str | None = None) -> Kernel:
 
     release: None, a suite, or what `uname -r` says there ("6.12.117+deb13-amd64"). Raises VmError if there's none.
     """
-    wanted = release or STABLE
-    if not re.fullmatch(r"[\w.+~-]+", wanted):
-        raise VmError(f"{wanted!r} is neither a suite of Debian nor a kernel release")
-    target = cache_dir() / "kernels" / wanted
+    wanted, target = _place(release)
     with locked(f"kernel-{wanted}"):
         if not (target / _META).exists():
             paths = _download(wanted, mirror)
@@ -134,6 +131,23 @@ def get_kernel(release: str | None = None, mirror: str | None = None) -> Kernel:
                 _unpack(paths, folder)
             for path in paths:
                 path.unlink()  # over 100 MB that nothing else needs
+    return _load(target)
+
+
+def find_kernel(release: str | None = None) -> Kernel | None:
+    """What `get_kernel` would return at once, or None where it would have to fetch it."""
+    _, target = _place(release)
+    return _load(target) if (target / _META).exists() else None
+
+
+def _place(release: str | None) -> tuple[str, Path]:
+    wanted = release or STABLE
+    if not re.fullmatch(r"[\w.+~-]+", wanted):
+        raise VmError(f"{wanted!r} is neither a suite of Debian nor a kernel release")
+    return wanted, cache_dir() / "kernels" / wanted
+
+
+def _load(target: Path) -> Kernel:
     meta = json.loads((target / _META).read_text())
     return Kernel(meta["release"], meta["version"], target / "vmlinuz", target / "modules")
 

@@ -70,6 +70,13 @@ class Loader:
                 return found
         raise VmError(f"{self.root} has no program {name}")
 
+    def find_library(self, name: str) -> Path:
+        """Where the tree has the shared library `name`. Raises VmError if nowhere."""
+        for folder in self.library_path.split(":"):
+            if (found := Path(folder, name)).exists():
+                return found
+        raise VmError(f"{self.root} has no library {name}")
+
     def program(self, name: str, env: dict[str, str] | None = None) -> Program:
         """The tree's program `name`, ready to run from outside."""
         path = self.find(name)

@@ -52,15 +52,24 @@ def ensure(
     release: a suite to prefer, such as trixie-backports. kernel: see `AptRoot.download`. refresh: fetch anew
     even if there is one. Raises VmError where fetching fails.
     """
-    key = json.dumps([sorted(packages), codename, release, kernel])
-    name = f"{packages[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    target = cache_dir() / "trees" / name
-    with locked(f"tree-{name}"):
+    target = _place(packages, codename, release, kernel)
+    with locked(f"tree-{target.name}"):
         if refresh or not (target / _MANIFEST).exists():
             paths = AptRoot(codename, mirror).download(packages, release, kernel)
             with fresh_dir(target) as folder:
                 _unpack(paths, folder, " ".join(packages))
     return Tree(target)
+
+
+def cached(packages: Sequence[str], *, codename: str = STABLE, release: str | None = None) -> Tree | None:
+    """The tree that `ensure` would return at once, or None where it would have to fetch."""
+    target = _place(packages, codename, release, False)
+    return Tree(target) if (target / _MANIFEST).exists() else None
+
+
+def _place(packages: Sequence[str], codename: str, release: str | None, kernel: bool) -> Path:
+    key = json.dumps([sorted(packages), codename, release, kernel])
+    return cache_dir() / "trees" / f"{packages[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _unpack(paths: Sequence[Path], folder: Path, title: str) -> None:

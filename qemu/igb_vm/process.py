@@ -27,8 +27,11 @@ def spawn(
     stdin: int | IO[Any] | None = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = subprocess.DEVNULL,
     stderr: int | IO[Any] | None = subprocess.DEVNULL,
+    enter: Callable[[], None] | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start a program that the kernel kills when this process dies. `env` goes on top of the environment.
+
+    enter: called in the child first, to change namespaces.
 
     The kernel's signal comes when the *thread* that started the program ends, so one thread that never ends starts
     them all. Raises OSError as subprocess.Popen does.
@@ -38,6 +41,8 @@ def spawn(
     parent = os.getpid()
 
     def die_with_parent() -> None:
+        if enter is not None:
+            enter()  # before the next line, as a change of credentials takes the death signal away
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
