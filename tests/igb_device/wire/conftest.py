@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from igb_device.clock import SimClock
 from igb_device.wire.base import Frame, Wire
 
 T = TypeVar("T")
@@ -141,6 +142,11 @@ def loop() -> Iterator[Loop]:
     loop = Loop()
     yield loop
     loop.close()
+
+
+@pytest.fixture
+def clock() -> SimClock:
+    return SimClock(start=1_000)
 
 
 @pytest.fixture
