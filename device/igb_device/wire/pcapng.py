@@ -12,7 +12,20 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from construct import Aligned, Bytes, Const, Int16ul, Int32ul, Int64sl, Rebuild, RepeatUntil, Struct, len_, this
+from construct import (
+    Aligned,
+    Bytes,
+    Const,
+    Container,
+    Int16ul,
+    Int32ul,
+    Int64sl,
+    Rebuild,
+    RepeatUntil,
+    Struct,
+    len_,
+    this,
+)
 
 from igb_device.clock import Clock, Timer
 from igb_device.wire.base import WireError
@@ -87,8 +100,8 @@ def build_options(options: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def _listed(options: Iterable[tuple[int, bytes]]) -> list[dict[str, Any] | None]:
-    listed: list[dict[str, Any] | None] = [{"code": code, "value": value} for code, value in options if value]
-    return [*listed, {"code": END_OF_OPTIONS, "value": b""}]
+    listed: list[dict[str, Any] | None] = [Container(code=code, value=value) for code, value in options if value]
+    return [*listed, Container(code=END_OF_OPTIONS, value=b"")]
 
 
 def build_block(kind: int, body: bytes) -> bytes:
