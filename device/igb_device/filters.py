@@ -1,7 +1,7 @@
 """Which received frames the card takes: its L2 filters (82576 datasheet 7.1.2; registers RCTL, RAL/RAH, MTA, VFTA).
 
 Left out: filters that choose a queue or pool (EtherType, 5-tuple, SYN, VMDq), lengths (RCTL.LPE, RLPML), frames with
-errors (RCTL.SBP), and the unicast table UTA, which works only with VMDq.
+errors (RCTL.SBP), the unicast table UTA, which works only with VMDq, and RAH.ASEL, which the datasheet wants 0.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from collections.abc import Sequence
 
 from igb_device.checksum import Buffer
 from igb_device.drops import DropReason
+from igb_hw.filters import RAH
+from igb_hw.rx import RCTL
 
-RCTL_UPE = 1 << 3  # take all unicast
-RCTL_MPE = 1 << 4  # take all multicast
-RCTL_MO_SHIFT = 12  # which 12 bits of the address index MTA
-RCTL_BAM = 1 << 15  # take broadcast
-RCTL_VFE = 1 << 18  # tagged frames must be in VFTA
-RCTL_CFIEN = 1 << 19  # and have the CFI bit of RCTL.CFI
-RCTL_CFI = 1 << 20
-
-RAH_AV = 1 << 31  # address valid
+_UPE, _MPE, _BAM = RCTL["UPE"], RCTL["MPE"], RCTL["BAM"]
+_VFE, _CFIEN, _CFI = RCTL["VFE"], RCTL["CFIEN"], RCTL["CFI"]
+_MO, _MO_SHIFT = RCTL["MO"], RCTL.shift("MO")
+_AV = RAH["AV"]
+_TCI_CFI = 0x1000
 
 _BROADCAST = b"\xff" * 6
 _MO_SHIFTS = (4, 3, 2, 0)
@@ -39,16 +37,14 @@ class ReceiveFilter:
         """
         if len(mta) != 128 or len(vfta) != 128:
             raise ValueError("MTA and VFTA have 128 words")
-        self._exact = frozenset(
-            (low | (high & 0xFFFF) << 32).to_bytes(6, "little") for low, high in ra if high & RAH_AV
-        )
-        self._unicast = bool(rctl & RCTL_UPE)
-        self._multicast = bool(rctl & RCTL_MPE)
-        self._broadcast = bool(rctl & RCTL_BAM)
-        self._shift = _MO_SHIFTS[rctl >> RCTL_MO_SHIFT & 3]
+        self._exact = frozenset((low | (high & 0xFFFF) << 32).to_bytes(6, "little") for low, high in ra if high & _AV)
+        self._unicast = bool(rctl & _UPE)
+        self._multicast = bool(rctl & _MPE)
+        self._broadcast = bool(rctl & _BAM)
+        self._shift = _MO_SHIFTS[(rctl & _MO) >> _MO_SHIFT]
         self._mta = tuple(mta) if any(mta) else None
-        self._vfta = tuple(vfta) if rctl & RCTL_VFE else None
-        self._cfi = (rctl & RCTL_CFI) >> 8 if rctl & RCTL_VFE and rctl & RCTL_CFIEN else -1
+        self._vfta = tuple(vfta) if rctl & _VFE else None
+        self._cfi = (_TCI_CFI if rctl & _CFI else 0) if rctl & _CFIEN else -1
 
     def verdict(self, frame: Buffer, vlan_tci: int) -> DropReason | None:
         """None if the frame passes, else why not. `vlan_tci` is that of the tag the VLAN filter is for (with double
@@ -58,7 +54,7 @@ class ReceiveFilter:
             return DropReason.NO_MATCH
         if vlan_tci >= 0 and self._vfta is not None:
             vlan = vlan_tci & 0xFFF
-            if not self._vfta[vlan >> 5] >> (vlan & 31) & 1 or (self._cfi >= 0 and vlan_tci & 0x1000 != self._cfi):
+            if not self._vfta[vlan >> 5] >> (vlan & 31) & 1 or (self._cfi >= 0 and vlan_tci & _TCI_CFI != self._cfi):
                 return DropReason.VLAN_FILTER
         return None
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from igb_device.checksum import Buffer, crc32c, sum16
 from igb_device.wire.base import DATA_VALID, NEEDS_CSUM, Offload
+from igb_hw.descriptors import HDR_INFO, PKT_INFO, STATUS_ERROR
 
 ETH_IPV4 = 0x0800
 ETH_IPV6 = 0x86DD
@@ -24,20 +25,21 @@ UDP = 17
 SCTP = 132
 
 # Parsed.ptype: the packet type in its place in the write-back's low dword (bits 16:4; the RSS type is 3:0)
-PTYPE_IPV4 = 0x10
-PTYPE_IPV4_OPTIONS = 0x20  # with PTYPE_IPV4
-PTYPE_IPV6 = 0x40
-PTYPE_IPV6_EXTENSIONS = 0x80  # with PTYPE_IPV6
-PTYPE_TCP = 0x100
-PTYPE_UDP = 0x200
-PTYPE_SCTP = 0x400
+PTYPE_IPV4: Final = PKT_INFO["IPV4"]
+PTYPE_IPV4_OPTIONS: Final = PKT_INFO["IPV4_EXT"]  # with PTYPE_IPV4
+PTYPE_IPV6: Final = PKT_INFO["IPV6"]
+PTYPE_IPV6_EXTENSIONS: Final = PKT_INFO["IPV6_EXT"]  # with PTYPE_IPV6
+PTYPE_TCP: Final = PKT_INFO["TCP"]
+PTYPE_UDP: Final = PKT_INFO["UDP"]
+PTYPE_SCTP: Final = PKT_INFO["SCTP"]
+PTYPE_VLAN: Final = HDR_INFO["VLAN"] << 16
 
 # The write-back's status and error bits that `verify` gives
-STATUS_UDPCS = 0x10
-STATUS_L4CS = 0x20
-STATUS_IPCS = 0x40
-ERROR_L4E = 0x20000000
-ERROR_IPE = 0x40000000
+STATUS_UDPCS: Final = STATUS_ERROR["UDPCS"]
+STATUS_L4CS: Final = STATUS_ERROR["L4CS"]
+STATUS_IPCS: Final = STATUS_ERROR["IPCS"]
+ERROR_L4E: Final = STATUS_ERROR["L4E"]
+ERROR_IPE: Final = STATUS_ERROR["IPE"]
 
 # Parsed.rss_kind
 RSS_NONE = 0
@@ -53,7 +55,6 @@ _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION, _MOBILITY = 0, 
 _EXTENSIONS = frozenset({_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION, _MOBILITY})
 _HOME_ADDRESS = 0xC9  # destination option, RFC 6275 6.3
 
-_ETHERTYPE = struct.Struct(">12xH")
 _U16 = struct.Struct(">H")
 # Ethernet, an IPv4 header without options, and the ports: what nearly every frame is.
 _IPV4_FRAME = struct.Struct(">12xHBxHxxHxBxx12s")
@@ -61,6 +62,10 @@ _IPV6_FRAME = struct.Struct(">12xHBxxxHBx36s")
 
 _L4_TYPE = {TCP: PTYPE_TCP, UDP: PTYPE_UDP, SCTP: PTYPE_SCTP}
 _L4_MINIMUM = {TCP: 20, UDP: 8, SCTP: 12}
+_TCP4 = PTYPE_IPV4 | PTYPE_TCP
+_UDP4 = PTYPE_IPV4 | PTYPE_UDP
+_TCP6 = PTYPE_IPV6 | PTYPE_TCP
+_UDP6 = PTYPE_IPV6 | PTYPE_UDP
 _RSS4 = {TCP: RSS_TCP4, UDP: RSS_UDP4}
 _RSS6 = {TCP: RSS_TCP6, UDP: RSS_UDP6}
 
@@ -71,9 +76,11 @@ class Parsed(NamedTuple):
     ethertype: int
     """Of the payload, behind any tags; at most 1500 is an 802.3 length."""
     vlan: int
-    """The outer tag's TCI, or -1."""
-    inner_vlan: int
-    """The second tag's TCI, or -1."""
+    """TCI of the tag that the card filters and strips, or -1."""
+    vlan_at: int
+    """Where that tag begins: 12, or 16 behind an outer tag; 0 without one."""
+    outer_vlan: int
+    """TCI of the outer tag, or -1; only with double VLAN."""
     l3: int
     """The IP header, if it is whole."""
     l4: int
@@ -93,12 +100,19 @@ class Parsed(NamedTuple):
     """The same and both ports, b"" unless it's TCP or UDP."""
 
 
+_Tags = tuple[int, int, int]  # Parsed's vlan, vlan_at, outer_vlan
 _make: Callable[[type[Parsed], tuple[object, ...]], Parsed] = tuple.__new__
 
 
-def parse(frame: Buffer) -> Parsed:
+def parse(frame: Buffer, vet: int = ETH_VLAN, outer_vet: int = 0) -> Parsed:
     """Reads the headers of a frame of at least 14 bytes. Never raises: a header that is cut short, or whose lengths
-    contradict each other, is a layer the card doesn't know."""
+    contradict each other, is a layer the card doesn't know.
+
+    Args:
+        vet: VET.VET, the type of the tags that the card filters and strips (section 7.4). L3 is also found behind up
+            to two tags of other well-known types, which are then just bytes.
+        outer_vet: VET.VET_EXT with CTRL_EXT.EXT_VLAN set (double VLAN), else 0.
+    """
     size = len(frame)
     # IPv4 without options, one pass of one struct. A fragment, an odd length or another L4 goes the long way.
     if size >= 38:
@@ -107,45 +121,58 @@ def parse(frame: Buffer) -> Parsed:
             end = 14 + total
             if end <= size:
                 if proto == 6 and total >= 40:
-                    return _make(Parsed, (0x0800, -1, -1, 14, 34, end, 0x110, 6, False, RSS_TCP4, flow[:8], flow))
+                    return _make(Parsed, (0x0800, -1, 0, -1, 14, 34, end, _TCP4, 6, False, RSS_TCP4, flow[:8], flow))
                 if proto == 17 and total >= 28:
-                    return _make(Parsed, (0x0800, -1, -1, 14, 34, end, 0x210, 17, False, RSS_UDP4, flow[:8], flow))
+                    return _make(Parsed, (0x0800, -1, 0, -1, 14, 34, end, _UDP4, 17, False, RSS_UDP4, flow[:8], flow))
         elif ethertype == 0x86DD and size >= 58:
             _, version, payload, proto, flow = _IPV6_FRAME.unpack_from(frame)
             end = 54 + payload
             if version >> 4 == 6 and end <= size:
                 if proto == 6 and payload >= 20:
-                    return _make(Parsed, (0x86DD, -1, -1, 14, 54, end, 0x140, 6, False, RSS_TCP6, flow[:32], flow))
+                    return _make(Parsed, (0x86DD, -1, 0, -1, 14, 54, end, _TCP6, 6, False, RSS_TCP6, flow[:32], flow))
                 if proto == 17 and payload >= 8:
-                    return _make(Parsed, (0x86DD, -1, -1, 14, 54, end, 0x240, 17, False, RSS_UDP6, flow[:32], flow))
-    return _parse_slowly(frame)
+                    return _make(Parsed, (0x86DD, -1, 0, -1, 14, 54, end, _UDP6, 17, False, RSS_UDP6, flow[:32], flow))
+    return _parse_slowly(frame, vet, outer_vet)
 
 
-def _parse_slowly(frame: Buffer) -> Parsed:
+def _parse_slowly(frame: Buffer, vet: int, outer_vet: int) -> Parsed:
     size = len(frame)
-    vlan = inner_vlan = -1
-    ethertype = _ETHERTYPE.unpack_from(frame)[0] if size >= 14 else 0
+    vlan = outer_vlan = -1
+    vlan_at = 0
+    ethertype = _U16.unpack_from(frame, 12)[0] if size >= 14 else 0
     l3 = 14
-    if ethertype in (ETH_VLAN, ETH_QINQ) and size >= 18:
-        vlan, ethertype = struct.unpack_from(">HH", frame, 14)
-        l3 = 18
-        if ethertype == ETH_VLAN and size >= 22:
-            inner_vlan, ethertype = struct.unpack_from(">HH", frame, 18)
-            l3 = 22
+    while l3 < 22 and size >= l3 + 4:
+        if outer_vet and l3 == 14 and ethertype == outer_vet:
+            outer_vlan = _U16.unpack_from(frame, 14)[0]
+        elif vlan < 0 and ethertype == vet and (l3 == 14 or outer_vlan >= 0):
+            vlan = _U16.unpack_from(frame, l3)[0]
+            vlan_at = l3 - 2
+        elif ethertype not in (ETH_VLAN, ETH_QINQ):
+            break
+        ethertype = _U16.unpack_from(frame, l3 + 2)[0]
+        l3 += 4
+    tags = (vlan, vlan_at, outer_vlan)
     if ethertype == ETH_IPV4:
-        return _parse_ipv4(frame, vlan, inner_vlan, l3)
+        return _parse_ipv4(frame, tags, l3)
     if ethertype == ETH_IPV6:
-        return _parse_ipv6(frame, vlan, inner_vlan, l3)
-    return Parsed(ethertype, vlan, inner_vlan, 0, 0, size, 0, -1, False, RSS_NONE, b"", b"")
+        return _parse_ipv6(frame, tags, l3)
+    return _no_ip(ethertype, tags, size)
 
 
-def _parse_ipv4(frame: Buffer, vlan: int, inner_vlan: int, l3: int) -> Parsed:
+def _no_ip(ethertype: int, tags: _Tags, size: int) -> Parsed:
+    ptype = PTYPE_VLAN if tags[1] else 0
+    return Parsed(ethertype, *tags, 0, 0, size, ptype, -1, False, RSS_NONE, b"", b"")
+
+
+def _parse_ipv4(frame: Buffer, tags: _Tags, l3: int) -> Parsed:
     size = len(frame)
     header = (frame[l3] & 15) * 4 if size >= l3 + 20 else 0
     if header < 20 or frame[l3] >> 4 != 4 or l3 + header > size:
-        return Parsed(ETH_IPV4, vlan, inner_vlan, 0, 0, size, 0, -1, False, RSS_NONE, b"", b"")
+        return _no_ip(ETH_IPV4, tags, size)
     total, _, fragment_field, _, proto = struct.unpack_from(">HHHBB", frame, l3 + 2)
-    ptype = PTYPE_IPV4 if header == 20 else PTYPE_IPV4 | PTYPE_IPV4_OPTIONS
+    ptype = PTYPE_IPV4 | (PTYPE_VLAN if tags[1] else 0)
+    if header > 20:
+        ptype |= PTYPE_IPV4_OPTIONS
     addresses = bytes(frame[l3 + 12 : l3 + 20])
     fragment = bool(fragment_field & 0x3FFF)
     end = l3 + total
@@ -156,21 +183,21 @@ def _parse_ipv4(frame: Buffer, vlan: int, inner_vlan: int, l3: int) -> Parsed:
         rss = _RSS4.get(proto, RSS_IPV4)
         flow = addresses + bytes(frame[l4 : l4 + 4]) if rss != RSS_IPV4 else b""
         ptype |= _L4_TYPE[proto]
-        return Parsed(ETH_IPV4, vlan, inner_vlan, l3, l4, end, ptype, proto, False, rss, addresses, flow)
+        return Parsed(ETH_IPV4, *tags, l3, l4, end, ptype, proto, False, rss, addresses, flow)
     end = min(max(end, l3 + header), size)
-    return Parsed(ETH_IPV4, vlan, inner_vlan, l3, 0, end, ptype, proto, fragment, RSS_IPV4, addresses, b"")
+    return Parsed(ETH_IPV4, *tags, l3, 0, end, ptype, proto, fragment, RSS_IPV4, addresses, b"")
 
 
-def _parse_ipv6(frame: Buffer, vlan: int, inner_vlan: int, l3: int) -> Parsed:
+def _parse_ipv6(frame: Buffer, tags: _Tags, l3: int) -> Parsed:
     size = len(frame)
     if size < l3 + 40 or frame[l3] >> 4 != 6:
-        return Parsed(ETH_IPV6, vlan, inner_vlan, 0, 0, size, 0, -1, False, RSS_NONE, b"", b"")
+        return _no_ip(ETH_IPV6, tags, size)
     payload, proto = struct.unpack_from(">HB", frame, l3 + 4)
     addresses = bytes(frame[l3 + 8 : l3 + 40])
     end = l3 + 40 + payload
     whole = end <= size
     end = min(end, size)
-    ptype = PTYPE_IPV6
+    ptype = PTYPE_IPV6 | (PTYPE_VLAN if tags[1] else 0)
     fragment = False
     at = l3 + 40
     for _ in range(_EXTENSION_LIMIT):
@@ -197,8 +224,8 @@ def _parse_ipv6(frame: Buffer, vlan: int, inner_vlan: int, l3: int) -> Parsed:
         rss = _RSS6.get(proto, RSS_IPV6)
         flow = addresses + bytes(frame[at : at + 4]) if rss != RSS_IPV6 else b""
         ptype |= _L4_TYPE[proto]
-        return Parsed(ETH_IPV6, vlan, inner_vlan, l3, at, end, ptype, proto, False, rss, addresses, flow)
-    return Parsed(ETH_IPV6, vlan, inner_vlan, l3, 0, end, ptype, proto, fragment, RSS_IPV6, addresses, b"")
+        return Parsed(ETH_IPV6, *tags, l3, at, end, ptype, proto, False, rss, addresses, flow)
+    return Parsed(ETH_IPV6, *tags, l3, 0, end, ptype, proto, fragment, RSS_IPV6, addresses, b"")
 
 
 def mobile_addresses(frame: Buffer, p: Parsed) -> bytes:

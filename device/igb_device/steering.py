@@ -22,52 +22,43 @@ from igb_device.parse import (
     Parsed,
     mobile_addresses,
 )
-
-# MRQC's field enables
-MRQC_TCP4 = 1 << 16
-MRQC_IPV4 = 1 << 17
-MRQC_TCP6_EX = 1 << 18
-MRQC_IPV6_EX = 1 << 19
-MRQC_IPV6 = 1 << 20
-MRQC_TCP6 = 1 << 21
-MRQC_UDP4 = 1 << 22
-MRQC_UDP6 = 1 << 23
-MRQC_UDP6_EX = 1 << 24
-
-RFCTL_IPV6_EX_DIS = 1 << 16  # extension headers aren't parsed
-RFCTL_NEW_IPV6_EXT_DIS = 1 << 17  # home address and type 2 routing header aren't looked for
-
-# The write-back's RSS types
-(
-    TYPE_NONE,
-    TYPE_TCP4,
-    TYPE_IPV4,
-    TYPE_TCP6,
-    TYPE_IPV6_EX,
-    TYPE_IPV6,
-    TYPE_TCP6_EX,
-    TYPE_UDP4,
-    TYPE_UDP6,
-    TYPE_UDP6_EX,
-) = range(10)
+from igb_hw.descriptors import RssType
+from igb_hw.filters import MRQC
+from igb_hw.rx import RFCTL
 
 _RSS_ENABLED = (2, 5)  # MRQC[2:0]: RSS, and RSS within VMDq pools
 _CACHE_LIMIT = 4096  # flows whose hash is remembered
 
 # For each Parsed.rss_kind, what may be hashed, best first: (enable, type, with ports, with the mobile addresses).
 _CHOICES = {
-    RSS_TCP4: ((MRQC_TCP4, TYPE_TCP4, True, False), (MRQC_IPV4, TYPE_IPV4, False, False)),
-    RSS_UDP4: ((MRQC_UDP4, TYPE_UDP4, True, False), (MRQC_IPV4, TYPE_IPV4, False, False)),
-    RSS_IPV4: ((MRQC_IPV4, TYPE_IPV4, False, False),),
+    RSS_TCP4: (
+        (MRQC["RSS_FIELD_IPV4_TCP"], RssType.TCP_IPV4, True, False),
+        (MRQC["RSS_FIELD_IPV4"], RssType.IPV4, False, False),
+    ),
+    RSS_UDP4: (
+        (MRQC["RSS_FIELD_IPV4_UDP"], RssType.UDP_IPV4, True, False),
+        (MRQC["RSS_FIELD_IPV4"], RssType.IPV4, False, False),
+    ),
+    RSS_IPV4: ((MRQC["RSS_FIELD_IPV4"], RssType.IPV4, False, False),),
 }
 _L4_CHOICES = {
-    RSS_TCP6: ((MRQC_TCP6, TYPE_TCP6, True, False), (MRQC_TCP6_EX, TYPE_TCP6_EX, True, True)),
-    RSS_UDP6: ((MRQC_UDP6, TYPE_UDP6, True, False), (MRQC_UDP6_EX, TYPE_UDP6_EX, True, True)),
+    RSS_TCP6: (
+        (MRQC["RSS_FIELD_IPV6_TCP"], RssType.TCP_IPV6, True, False),
+        (MRQC["RSS_FIELD_IPV6_TCP_EX"], RssType.TCP_IPV6_EX, True, True),
+    ),
+    RSS_UDP6: (
+        (MRQC["RSS_FIELD_IPV6_UDP"], RssType.UDP_IPV6, True, False),
+        (MRQC["RSS_FIELD_IPV6_UDP_EX"], RssType.UDP_IPV6_EX, True, True),
+    ),
     RSS_IPV6: (),
 }
-_L3_CHOICES = ((MRQC_IPV6, TYPE_IPV6, False, False), (MRQC_IPV6_EX, TYPE_IPV6_EX, False, True))
+_L3_CHOICES = (
+    (MRQC["RSS_FIELD_IPV6"], RssType.IPV6, False, False),
+    (MRQC["RSS_FIELD_IPV6_EX"], RssType.IPV6_EX, False, True),
+)
 
 _Choice = tuple[int, bool, bool]
+_UNHASHED: _Choice = (int(RssType.NONE), False, False)
 
 
 def toeplitz(key: bytes, data: bytes) -> int:
@@ -136,10 +127,10 @@ class Steering:
         self._enabled = mrqc & 7 in _RSS_ENABLED
         self._default = mrqc >> 3 & 7 if mrqc & 7 in (0, 2) else 0
         self._queues = bytes(entry & 15 for entry in reta)
-        self._mobile = not rfctl & RFCTL_NEW_IPV6_EXT_DIS
+        self._mobile = not rfctl & RFCTL["NEW_IPV6_EXT_DIS"]
         self._hashes.clear()
         self._tables = _tables(bytes(key)).tolist() if self._enabled else []
-        self._plain: list[_Choice] = [(TYPE_NONE, False, False)] * 7
+        self._plain: list[_Choice] = [_UNHASHED] * 7
         self._extended = self._plain.copy()
         if not self._enabled:
             return
@@ -147,9 +138,9 @@ class Steering:
             self._plain[kind] = _choose(mrqc, choices)
         for kind, l4_choices in _L4_CHOICES.items():
             self._plain[kind] = _choose(mrqc, l4_choices + _L3_CHOICES)
-            if rfctl & RFCTL_IPV6_EX_DIS:
+            if rfctl & RFCTL["IPV6_EX_DIS"]:
                 self._extended[kind] = _choose(mrqc, _L3_CHOICES[:1])
-            elif rfctl & RFCTL_NEW_IPV6_EXT_DIS:
+            elif rfctl & RFCTL["NEW_IPV6_EXT_DIS"]:
                 self._extended[kind] = self._plain[kind]
             else:
                 self._extended[kind] = _choose(mrqc, l4_choices[::-1] + _L3_CHOICES[::-1])
@@ -188,5 +179,5 @@ class Steering:
 def _choose(mrqc: int, choices: tuple[tuple[int, int, bool, bool], ...]) -> _Choice:
     for enable, kind, ports, mobile in choices:
         if mrqc & enable:
-            return kind, ports, mobile
-    return TYPE_NONE, False, False
+            return int(kind), ports, mobile
+    return _UNHASHED

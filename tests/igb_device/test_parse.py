@@ -30,6 +30,7 @@ from igb_device.parse import (
     PTYPE_SCTP,
     PTYPE_TCP,
     PTYPE_UDP,
+    PTYPE_VLAN,
     STATUS_IPCS,
     STATUS_L4CS,
     STATUS_UDPCS,
@@ -43,11 +44,12 @@ from igb_device.wire.base import DATA_VALID, NEEDS_CSUM, NO_OFFLOAD, Offload
 # Addresses given, or scapy would ask the network for them.
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 
+# (Ethernet, TCI of the card's own tag and where it is)
 L2 = {
-    "untagged": (ETHER, -1, -1),
-    "tagged": (ETHER / Dot1Q(vlan=5, prio=3), 0x6005, -1),
-    "stacked": (Ether(src=ETHER.src, dst=ETHER.dst, type=0x88A8) / Dot1Q(vlan=7) / Dot1Q(vlan=6), 7, 6),
-    "802.1ad": (ETHER / Dot1AD(vlan=9) / Dot1Q(vlan=10), 9, 10),
+    "untagged": (ETHER, -1, 0),
+    "tagged": (ETHER / Dot1Q(vlan=5, prio=3), 0x6005, 12),
+    "two tags": (ETHER / Dot1Q(vlan=7) / Dot1Q(vlan=6), 7, 12),
+    "802.1ad": (ETHER / Dot1AD(vlan=9) / Dot1Q(vlan=10), -1, 0),
 }
 A4 = bytes.fromhex("0a0102030a090807")
 A6 = bytes.fromhex("20010db8000000000000000000000001 20010db8000000000000000000000002")
@@ -89,22 +91,52 @@ PACKETS = {
 @pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", PACKETS)
 def test_what_scapy_built_is_found(l2: str, name: str) -> None:
-    ethernet, vlan, inner_vlan = L2[l2]
+    ethernet, vlan, vlan_at = L2[l2]
     packet, ptype, l4, addresses, ports = PACKETS[name]
-    if ethernet.type == 0x88A8 and ethernet.haslayer(Dot1Q) and not ethernet.haslayer(Dot1AD):
-        # scapy takes what is behind 0x88A8 to be Dot1AD: the same bytes by another name
-        ethernet = ETHER / Dot1AD(vlan=7) / Dot1Q(vlan=6)
     frame = bytes(ethernet / packet)
     p = parse(memoryview(bytearray(frame)) if len(name) % 2 else frame)
     l3 = len(ethernet)
-    assert (p.vlan, p.inner_vlan, p.l3) == (vlan, inner_vlan, l3)
+    assert (p.vlan, p.vlan_at, p.outer_vlan, p.l3) == (vlan, vlan_at, -1, l3)
     assert p.ethertype == (0x0800 if len(addresses) == 8 else 0x86DD)
-    assert p.ptype == ptype
+    assert p.ptype == (ptype | PTYPE_VLAN if vlan_at else ptype)
     assert p.l4 == (l3 + l4 if l4 else 0)
     assert p.rss4 == addresses
     assert p.rss_l4 == (addresses + PORTS if ports else b"")
     assert p.fragment == ("fragment" in name and "atomic" not in name)
     assert p.l3_end == len(frame)
+
+
+@pytest.mark.parametrize(
+    ("ethernet", "vlan", "vlan_at", "outer_vlan"),
+    [
+        (ETHER / Dot1AD(vlan=9) / Dot1Q(vlan=10), 10, 16, 9),
+        (ETHER / Dot1AD(vlan=9), -1, 0, 9),
+        (ETHER / Dot1Q(vlan=10), 10, 12, -1),
+        (ETHER, -1, 0, -1),
+    ],
+)
+def test_double_vlan(ethernet: Packet, vlan: int, vlan_at: int, outer_vlan: int) -> None:
+    frame = bytes(ethernet / IP4 / TCPS)
+    p = parse(frame, 0x8100, 0x88A8)
+    assert (p.vlan, p.vlan_at, p.outer_vlan) == (vlan, vlan_at, outer_vlan)
+    assert p.l4 == len(ethernet) + 20
+    same = bytearray(frame)  # both types the same, as after reset
+    for at in (12, 16):
+        if same[at : at + 2] == b"\x88\xa8":
+            same[at : at + 2] = b"\x81\x00"
+    p = parse(same, 0x8100, 0x8100)
+    if vlan_at == 12:
+        assert (p.vlan, p.outer_vlan) == (-1, vlan)  # a single tag is the outer one
+    else:
+        assert (p.vlan, p.vlan_at, p.outer_vlan) == (vlan, vlan_at, outer_vlan)
+
+
+def test_vet_says_what_a_tag_is() -> None:
+    frame = bytearray(bytes(ETHER / Dot1Q(vlan=10) / IP4 / TCPS))
+    assert parse(frame, 0x9100).vlan == -1
+    frame[12:14] = b"\x91\x00"
+    assert parse(frame, 0x9100).vlan == 10
+    assert (parse(frame).vlan, parse(frame).l3) == (-1, 0)
 
 
 @pytest.mark.parametrize("name", PACKETS)
@@ -216,6 +248,7 @@ def test_packet_checksum_covers_from_its_start() -> None:
 @example(b"", bytes.fromhex("60000000ffff0000"), b"\x86\xdd")
 def test_anything_is_parsed(head: bytes, rest: bytes, ethertype: bytes) -> None:
     for frame in (head.ljust(14, b"\0") + rest, bytes(12) + ethertype + rest):
+        parse(frame, 0x8100, 0x8100)
         p = parse(frame)
         assert 0 <= p.l3 <= p.l3_end <= len(frame)
         assert p.l4 < len(frame)
