@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import TypeAlias
 
@@ -84,6 +85,15 @@ class RegisterMap:
         index += int(match["index"] or match["round"] or "0", 0)
         register.at(index)
         return register, index
+
+    def match(self, pattern: str) -> list[Register]:
+        """The registers one of whose names matches a shell pattern (`RD*`), in any case, by offset."""
+        wanted = pattern.upper()
+        return [
+            register
+            for register in self._registers
+            if any(fnmatchcase(name.upper(), wanted) for name in (register.name, *register.also))
+        ]
 
     def lookup(self, offset: int) -> tuple[Register, int] | None:
         """The register and index at an offset, aliases included, or None. `offset` may point into the word."""
