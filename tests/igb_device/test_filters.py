@@ -56,7 +56,7 @@ def test_promiscuous_bits_are_for_their_kind_only() -> None:
     assert verdict(GROUP, MPE) is None
     assert verdict(OTHER, MPE) is DropReason.NO_MATCH
     assert verdict(ALL, BAM) is None
-    assert verdict(ALL, UPE) is DropReason.NO_MATCH
+    assert verdict(ALL, UPE | MPE) is DropReason.NO_MATCH  # broadcast has a bit of its own
     assert verdict(GROUP, BAM) is DropReason.NO_MATCH
 
 

@@ -57,14 +57,14 @@ def words(data: bytes) -> int:
 class Big:
     """A big frame in the two forms there are: NEEDS_CSUM with a gso_type, and as a driver hands it to the card."""
 
-    def __init__(self, packet: Packet, payload: int, mss: int) -> None:
-        self.payload = RNG.randbytes(payload)
+    def __init__(self, packet: Packet, payload: int | bytes, mss: int) -> None:
+        self.payload = payload if isinstance(payload, bytes) else RNG.randbytes(payload)
         whole = bytearray(bytes(packet / Raw(self.payload)))
         self.mss = mss
         self.tcp = TCP in packet
         self.ipv4 = IP in packet
         self.maclen = 18 if Dot1Q in packet else 14
-        self.size = len(whole) - payload
+        self.size = len(whole) - len(self.payload)
         self.l4len = (20 + 12 if packet[TCP].options else 20) if self.tcp else 8
         self.l4 = self.size - self.l4len
         self.iplen = self.l4 - self.maclen
@@ -297,16 +297,21 @@ def test_flag_masks_are_the_callers() -> None:
     assert all(_recomputed(bytes(segment)) == segment for segment in segments)
 
 
-@pytest.mark.parametrize("zero", [0, 0xFFFF])
-def test_udp_checksum_is_never_0(zero: int) -> None:
-    big = Big(ETHER / IP4 / UDPS, 4, 2)
-    header = bytearray(big.driver_header)
-    first = big.cut().frames()[0]
-    # A payload that makes up what the checksum was: the sum is then 0xFFFF.
-    odd = int.from_bytes(first[40:42], "big") + int.from_bytes(big.payload[:2], "big")
-    payload = ((odd % 0xFFFF) or zero).to_bytes(2, "big") + b"ab"
-    segment = tso(header, payload, **big.context, txsm=True).frames()[0]
-    assert segment[40:42] == b"\xff\xff"
+def _zero_checksum(packet: Packet) -> Big:
+    """Two segments, the first with a payload that makes its sum 0xFFFF, whose complement is 0."""
+    trial = Big(packet, 4, 2)
+    first = trial.cut().frames()[0]
+    field = trial.offload.csum_start + trial.offload.csum_offset
+    missing = int.from_bytes(first[field : field + 2], "big") + int.from_bytes(trial.payload[:2], "big")
+    return Big(packet, (missing % 0xFFFF).to_bytes(2, "big") + trial.payload[2:], 2)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(("layer", "field", "stored"), [(TCPS, 50, b"\0\0"), (UDPS, 40, b"\xff\xff")])
+def test_a_checksum_of_0_is_for_tcp_only(kernel: KernelCutter, layer: Packet, field: int, stored: bytes) -> None:
+    big = _zero_checksum(ETHER / IP4 / layer)
+    assert big.cut().frames()[0][field : field + 2] == stored
+    assert big.tso().frames() == big.cut().frames() == kernel.cut(big.frame, big.offload, 2)
 
 
 def test_to_offload_keeps_what_a_wire_needs() -> None:
