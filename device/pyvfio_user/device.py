@@ -57,6 +57,10 @@ class Host(Protocol):
         or not set up) stays pending: its PBA bit reads 1 until it is delivered."""
         ...
 
+    def pending_bits(self) -> int:
+        """The vectors that `interrupt` couldn't deliver yet, bit n for vector n: what the PBA reads."""
+        ...
+
     def intx(self, level: bool) -> None:
         """Drives the INTx line. The server turns the level into events, masks and re-fires as the client unmasks."""
         ...
