@@ -101,6 +101,11 @@ def test_plain_storage_passes_the_drivers_register_test(name: str, count: int, m
             assert stored & mask == pattern & write & mask
 
 
+@pytest.mark.parametrize(("name", "count", "mask", "write"), SELF_TEST, ids=[row[0] for row in SELF_TEST])
+def test_nothing_more_than_the_registers_bits_is_stored(name: str, count: int, mask: int, write: int) -> None:
+    assert MAP[name].writable == mask
+
+
 def test_rctl_and_tctl_hold_what_the_register_test_writes() -> None:
     assert 0x04CFB0FE & ~rx.RCTL.writable == 0
     for register in (rx.RCTL, tx.TCTL):
