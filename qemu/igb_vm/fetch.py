@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from igb_vm import process
 from igb_vm.cache import cache_dir, fresh_dir, locked, write_atomically
 from igb_vm.errors import VmError
 from igb_vm.mirror import find_mirror
@@ -45,6 +46,9 @@ APT::Architectures {{ "amd64"; }};
 APT::Default-Release "";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::Retries "3";
 Acquire::Queue-Mode "access";
 Binary::apt-get::APT::Keep-Downloaded-Packages "true";
@@ -166,7 +170,7 @@ class AptRoot:
     def _update(self) -> None:
         say(f"reading the package lists of Debian {self.codename}")
         with progress("package lists") as show:
-            self._apt("apt-get", ["update", "--error-on=any"], show)
+            self._apt("apt-get", ["update", "-o", "APT::Update::Error-Mode=any"], show)
         (self.path / "updated").touch()
 
     def _apt(self, program: str, arguments: Sequence[str], show: Callable[[float], None] | None = None) -> str:
@@ -185,34 +189,27 @@ class AptRoot:
 
 
 def _environment() -> dict[str, str]:
-    env = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    env.pop("APT_CONFIG", None)
-    return env
+    return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def _run_watched(command: list[str], show: Callable[[float], None]) -> tuple[int, str, str]:
     """Run an apt-get and show its progress, as APT::Status-Fd reports it (`dlstatus:item:percent:text`)."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(
-            [*command, "-o", f"APT::Status-Fd={writer}"],
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            pass_fds=(writer,),
-        )
-        os.close(writer)
+        status_fd = ["-o", f"APT::Status-Fd={writer}"]
+        try:
+            apt = process.spawn([*command, *status_fd], env=_environment(), stdout=out, stderr=err, pass_fds=[writer])
+        finally:
+            os.close(writer)
         try:
             with open(reader, errors="replace") as lines:
                 for line in lines:
                     fields = line.split(":")
                     if fields[0] == "dlstatus" and len(fields) > 2:
                         show(float(fields[2]))
-            status = process.wait()
+            status = apt.wait()
         except BaseException:
-            process.terminate()  # apt keeps what it has in archives/partial, and goes on from there next time
-            process.wait()
+            process.end(apt)  # it keeps what it has in archives/partial, and goes on from there next time
             raise
         out.seek(0)
         err.seek(0)

@@ -1,6 +1,6 @@
 """The process that holds a network namespace: it makes the TAP, serves iperf3 and HTTP, and ends when its parent does.
 
-Run as `python -m igb_vm.holder FD SETTINGS`; FD is a stream socket to network.py, SETTINGS are `Settings` as JSON. It
+network.py runs it with two arguments: the number of a stream socket's descriptor, and `Settings` as JSON. It
 answers with one line of JSON, with the TAP's descriptors if all went well, and then waits for the socket's end.
 Interfaces are set up by ioctl (netdevice(7)), so that the machine needs no iproute2.
 """
@@ -191,7 +191,3 @@ def main() -> None:
     parent.recv(1)  # nothing is ever sent: this is the end
     if iperf is not None:
         iperf.kill()
-
-
-if __name__ == "__main__":
-    main()

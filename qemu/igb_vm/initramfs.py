@@ -18,8 +18,9 @@ from igb_vm.packages import Tree, ensure
 
 PACKAGES = ("busybox-static", "dash", "iproute2", "ethtool", "iperf3", "iputils-ping", "trace-cmd")
 PROGRAMS = ("dash", "ip", "tc", "ss", "bridge", "ethtool", "iperf3", "ping", "trace-cmd")
-# Loaded by /init, in this order, for the agent's ports.
+# /init loads these for the agent's ports.
 BOOT_MODULES = ("virtio_pci", "virtio_console")
+# Worth having with a network card; a kernel may lack some.
 MODULES = (
     *(
         "igb",
@@ -36,7 +37,7 @@ MODULES = (
         "bridge",
         "veth",
     ),
-    *("dummy", "macvlan", "ifb", "tun", "pktgen", "vfio_pci", "af_packet", "sch_fq_codel", "sch_fq", "sch_mqprio"),
+    *("dummy", "macvlan", "ifb", "tun", "pktgen", "vfio_pci", "af_packet_diag", "sch_fq_codel", "sch_fq", "sch_mqprio"),
     *(
         "sch_taprio",
         "sch_etf",
@@ -48,9 +49,8 @@ MODULES = (
         "act_mirred",
         "act_gact",
     ),
-    *("nf_tables", "nf_conntrack", "tcp_bbr", "sctp", "ptp", "pps_core", "i2c_algo_bit", "dca", "xdp_diag"),
+    *("nf_tables", "nf_conntrack", "tcp_bbr", "sctp", "ptp_kvm", "xsk_diag"),
 )
-_NEVER_MIND = frozenset({"dca", "ptp", "af_packet", "xdp_diag"})  # built in, or absent from some kernels
 
 
 class Cpio:
@@ -124,7 +124,7 @@ def build(
     tree = ensure([*PACKAGES, *sorted(set(packages) - set(PACKAGES))], mirror=mirror)
     loaders = {name: resources.files("igb_vm").joinpath(name).read_bytes() for name in ("init.sh", "agent.sh")}
     extra = {path: (source.read_bytes(), source.stat().st_mode & 0o777) for path, source in (files or {}).items()}
-    wanted = sorted({*MODULES, *modules})
+    wanted = sorted({*(name for name in MODULES if name in kernel.files), *modules})
     recipe = hashlib.sha256()
     for part in (
         kernel.release,
@@ -143,8 +143,7 @@ def build(
             archive = Cpio()
             _add_base(archive, loaders)
             _add_programs(archive, tree, [*PROGRAMS, *programs])
-            optional = [name for name in wanted if name not in kernel.files and name in _NEVER_MIND]
-            _add_modules(archive, kernel, [*BOOT_MODULES, *(name for name in wanted if name not in optional)])
+            _add_modules(archive, kernel, [*BOOT_MODULES, *wanted])
             for path, (data, mode) in extra.items():
                 archive.file(path, data, mode)
             write_atomically(target, archive.finish())

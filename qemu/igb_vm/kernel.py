@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from igb_vm.cache import cache_dir, fresh_dir, locked
 from igb_vm.errors import VmError
@@ -124,7 +124,7 @@ def get_kernel(release: str | None = None, mirror: str | None = None) -> Kernel:
     release: None, a suite, or what `uname -r` says there ("6.12.117+deb13-amd64"). Raises VmError if there's none.
     """
     wanted, target = _place(release)
-    with locked(f"kernel-{wanted}"):
+    with locked(f"kernel-{target.name}"):
         if not (target / _META).exists():
             paths = _download(wanted, mirror)
             with fresh_dir(target) as folder:
@@ -150,6 +150,14 @@ def _place(release: str | None) -> tuple[str, Path]:
 def _load(target: Path) -> Kernel:
     meta = json.loads((target / _META).read_text())
     return Kernel(meta["release"], meta["version"], target / "vmlinuz", target / "modules")
+
+
+def _cached(release: str) -> Path | None:
+    """Where the cache has this exact release, under whatever name it was asked for."""
+    for meta in (cache_dir() / "kernels").glob(f"*/{_META}"):
+        if json.loads(meta.read_text())["release"] == release:
+            return meta.parent
+    return None
 
 
 def _download(wanted: str, mirror: str | None) -> list[Path]:
@@ -178,7 +186,7 @@ def _unpack(paths: list[Path], folder: Path) -> None:
                         if kept is None or not member.isfile() or (data := archive.extractfile(member)) is None:
                             continue
                         if kept == "vmlinuz":
-                            release = Path(member.name).name.removeprefix("vmlinuz-")
+                            release = _release(member.name)
                             version = path.name.split("_")[1].replace("%3a", ":")
                         (folder / kept).parent.mkdir(parents=True, exist_ok=True)
                         (folder / kept).write_bytes(data.read())
@@ -187,8 +195,15 @@ def _unpack(paths: list[Path], folder: Path) -> None:
     (folder / _META).write_text(json.dumps({"release": release, "version": version}))
 
 
+def _release(name: str) -> str:
+    """Which kernel release a vmlinuz in a package is: boot/vmlinuz-RELEASE, in newer ones modules/RELEASE/vmlinuz."""
+    path = PurePosixPath(name)
+    return path.parent.name if path.name == "vmlinuz" else path.name.removeprefix("vmlinuz-")
+
+
 def _kept_as(name: str) -> str | None:
-    if re.search(r"(^|/)vmlinuz-[^/]+$", name):
+    """Where a package's file goes in the cache; None if a guest has no use for it."""
+    if re.search(r"boot/vmlinuz-[^/]+$|lib/modules/[^/]+/vmlinuz$", name):
         return "vmlinuz"
     match = re.search(r"lib/modules/[^/]+/(.*(\.ko(\.xz)?|modules\.builtin))$", name)
     return f"modules/{match[1]}" if match and not _LEFT_OUT.search(name) else None

@@ -169,7 +169,8 @@ class Network:
         ours, theirs = socket.socketpair()
         self._link = ours
         with theirs:
-            command = [sys.executable, "-m", "igb_vm.holder", str(theirs.fileno()), settings.to_json()]
+            start = "from igb_vm.holder import main; main()"
+            command = [sys.executable, "-c", start, str(theirs.fileno()), settings.to_json()]
             self._holder = process.spawn(command, env=_python_path(), pass_fds=[theirs.fileno()], stderr=None)
         ours.settimeout(_SETUP_SECONDS)
         try:

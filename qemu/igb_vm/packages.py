@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from igb_vm.fetch import STABLE, AptRoot
 from igb_vm.loader import Loader, Program
 from igb_vm.progress import progress
 
+_LEFT_OUT = ("doc", "info", "lintian", "locale", "man")  # of usr/share: nothing runs from there
 _MANIFEST = "packages.json"
 
 
@@ -83,6 +85,8 @@ def _unpack(paths: Sequence[Path], folder: Path, title: str) -> None:
                 raise VmError(f"can't unpack {path.name}: {run.stderr.strip().splitlines()[-1]} (removed; try again)")
             package, version, _ = path.name.split("_")
             versions[package] = version.replace("%3a", ":")
+    for name in _LEFT_OUT:
+        shutil.rmtree(folder / "usr/share" / name, ignore_errors=True)
     (folder / _MANIFEST).write_text(json.dumps(versions, indent=1, sort_keys=True))
 
 
