@@ -128,7 +128,7 @@ def test_slow_peer_gets_every_byte_in_order(linked, loop):
     def more():
         nonlocal got, sent
         try:
-            got += peer.recv(10_000)
+            got += peer.recv(200_000)
         except BlockingIOError:
             pass
         if mine.readies:
