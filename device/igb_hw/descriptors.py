@@ -110,9 +110,6 @@ def dtype_of(layout: Any) -> np.dtype[np.void]:
     return np.dtype([(name, f"<{'u' if letter.isupper() else 'i'}{size}") for name, letter, size in _members(layout)])
 
 
-STRUCT: Final = struct.Struct("<QII")
-"""ADV_TX_DATA, ADV_TX_WB and, its word pairs apart, every transmit descriptor: address or words 0 and 1, words 2, 3."""
-
 ADV_RX_WB_STRUCT: Final = struct_of(ADV_RX_WB)
 ADV_RX_WB_CSUM_STRUCT: Final = struct_of(ADV_RX_WB_CSUM)
 LEGACY_RX_STRUCT: Final = struct_of(LEGACY_RX)
@@ -384,7 +381,7 @@ def explain_tx(raw: bytes) -> str:
     """One line on a transmit descriptor as the driver wrote it. ValueError unless it is 16 bytes."""
     if len(raw) != SIZE:
         raise ValueError(f"a descriptor has {SIZE} bytes, not {len(raw)}")
-    address, word2, word3 = STRUCT.unpack(raw)
+    address, word2, word3 = ADV_TX_DATA_STRUCT.unpack(raw)
     if not word2 & TXD_CMD_DEXT:
         return f"legacy {address:#x} {LEGACY_TX_COMMAND.format(word2)} css={word3 >> 8 & 0xFF} vlan={word3 >> 16:#x}"
     if word2 & ADVTXD_DTYP_MASK == ADVTXD_DTYP_CTXT:

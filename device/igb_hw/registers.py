@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import filters, interrupts, mac, manageability, ptp, rx, stats, tx, vmdq
+from . import eeprom, filters, interrupts, mac, manageability, pcie, ptp, rx, stats, tx, vmdq, wakeup
 from .register import Register
 
 BAR0_SIZE = 0x20000
@@ -153,7 +153,7 @@ def _declared(module: ModuleType) -> Iterator[Register]:
 
 MAP = RegisterMap(
     register
-    for module in (mac, rx, tx, filters, interrupts, stats, ptp, vmdq, manageability)
+    for module in (mac, eeprom, pcie, wakeup, rx, tx, filters, interrupts, stats, ptp, vmdq, manageability)
     for register in _declared(module)
 )
 """The 82576's registers."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igb_hw import nvm
-from igb_hw.mac import EECD
+from igb_hw.eeprom import EECD
 from igb_hw.personality import I82576, PERSONALITIES
 
 MAC = bytes.fromhex("02005e102030")

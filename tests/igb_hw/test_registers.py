@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igb_hw import filters, interrupts, mac, ptp, rx, stats, tx, vmdq
+from igb_hw import eeprom, filters, interrupts, mac, pcie, ptp, rx, stats, tx, vmdq, wakeup
 from igb_hw.register import Access, Block, Register, field
 from igb_hw.registers import BAR0_SIZE, MAP, WORDS, RegisterMap
 
@@ -162,18 +162,18 @@ MASKS = [
     (mac.MDIC, "OP_READ", 0x08000000),
     (mac.MDIC, "READY", 0x10000000),
     (mac.MDIC, "ERROR", 0x40000000),
-    (mac.EECD, "GNT", 0x80),
-    (mac.EECD, "PRES", 0x100),
-    (mac.EECD, "AUTO_RD", 0x200),
-    (mac.EECD, "ADDR_BITS", 0x400),
-    (mac.EECD, "SIZE_EX", 0x7800),
-    (mac.EERD, "DONE", 0x2),
-    (mac.EERD, "ADDR", 0xFFFC),
-    (mac.EEMNGCTL, "CFG_DONE_0", 0x40000),
-    (mac.GCR, "CMPL_TMOUT", 0xF000),
-    (mac.GCR, "CMPL_TMOUT_RESEND", 0x10000),
-    (mac.GCR, "CAP_VER2", 0x40000),
-    (mac.SW_FW_SYNC, "SW_PHY_SM0", 0x2),
+    (eeprom.EECD, "GNT", 0x80),
+    (eeprom.EECD, "PRES", 0x100),
+    (eeprom.EECD, "AUTO_RD", 0x200),
+    (eeprom.EECD, "ADDR_BITS", 0x400),
+    (eeprom.EECD, "SIZE_EX", 0x7800),
+    (eeprom.EERD, "DONE", 0x2),
+    (eeprom.EERD, "ADDR", 0xFFFC),
+    (eeprom.EEMNGCTL, "CFG_DONE_0", 0x40000),
+    (pcie.GCR, "CMPL_TMOUT", 0xF000),
+    (pcie.GCR, "CMPL_TMOUT_RESEND", 0x10000),
+    (pcie.GCR, "CAP_VER2", 0x40000),
+    (pcie.SW_FW_SYNC, "SW_PHY_SM0", 0x2),
     (mac.CONNSW, "ENRGSRC", 0x4),
     (mac.FCRTL, "XONE", 0x80000000),
     (rx.RCTL, "EN", 0x2),
@@ -242,8 +242,8 @@ MASKS = [
     (vmdq.DTXSWC, "VMDQ_LOOPBACK_EN", 1 << 31),
     (vmdq.MBVFICR, "VFACK", 0xFF0000),
     (vmdq.V2PMAILBOX, "RSTD", 0x80),
-    (mac.WUFC, "MAG", 0x2),
-    (mac.WUS, "NS_DIRECTED", 0x400),
+    (wakeup.WUFC, "MAG", 0x2),
+    (wakeup.WUS, "NS_DIRECTED", 0x400),
     (mac.PCS_LCTL, "AN_TIMEOUT", 0x40000),
     (MAP["MANC"], "BLK_PHY_RST_ON_IDE", 0x40000),
 ]
@@ -438,7 +438,7 @@ def test_construct_and_put_write_the_same(register: Register, value: int) -> Non
     assert register.put(value) == value
 
 
-@given(st.sampled_from(list(MAP)))
+@pytest.mark.parametrize("register", list(MAP), ids=[register.name for register in MAP])
 def test_access_masks_do_not_overlap(register: Register) -> None:
     assert register.writable & (register.w1c | register.read_only | register.read_clear | register.write_only) == 0
     assert register.reset & ~0xFFFFFFFF == 0
