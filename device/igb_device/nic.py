@@ -203,7 +203,10 @@ class Nic(PciFunction):
                 self._again = False
                 if self.rx.refill:
                     self.rx.process()
-                more = bool(self.tx.doorbells) and self.tx.process()
+                more = False
+                if self.tx.doorbells:
+                    more = self.tx.process()
+                    self.rx.ready()  # a far end in the same kernel has answered already
                 if self._looped:
                     looped, self._looped = self._looped, []
                     self.rx.take(looped)

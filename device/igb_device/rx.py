@@ -38,6 +38,7 @@ from igb_device.segmentation import cut
 from igb_device.stats import FCS, Stats, group
 from igb_device.steering import Steering
 from igb_device.wire.base import GSO_NONE, NEEDS_CSUM, Frame, Wire
+from igb_hw.descriptors import RXDADV_STAT_VEXT
 from igb_hw.registers import MAP
 from igb_hw.rx import DescriptorType
 from pyvfio_user.device import Buffer, DmaError, Host
@@ -52,6 +53,7 @@ Settled: TypeAlias = Callable[[Frame, int, DropReason | None], None]
 _RCTL = MAP["RCTL"]
 _RXCSUM = MAP["RXCSUM"]
 _CTRL = MAP["CTRL"]
+_CTRL_EXT = MAP["CTRL_EXT"]
 _MIN_FRAME = 60
 _MIN_HEADER = 14
 _SHORT_LIMIT = 1518  # without RCTL.LPE, with FCS; a VLAN tag more is allowed
@@ -153,6 +155,10 @@ class Receiver:
         self._rss_field = bool(rxcsum & _RXCSUM["PCSD"])
         self._checksum_start = rxcsum & _RXCSUM["PCSS"]
         self._strip_vlan = bool(words[_CTRL.offset >> 2] & _CTRL["VME"])
+        vet = words[MAP["VET"].offset >> 2]
+        self._vet = vet & 0xFFFF
+        double = words[_CTRL_EXT.offset >> 2] & _CTRL_EXT["EXT_VLAN"]
+        self._outer_vet = vet >> 16 if double else 0
         self._capacity = (words[MAP["RXPBS"].offset >> 2] & 0x7F) << 10
         self._filter_stale = True
         for ring in self.rings:
@@ -186,7 +192,9 @@ class Receiver:
         def octets(name: str) -> bytes:
             return b"".join(words[offset >> 2].to_bytes(4, "little") for offset in MAP[name].offsets)
 
-        self.steering.update(words[MAP["MRQC"].offset >> 2], octets("RETA"), octets("RSSRK"))
+        self.steering.update(
+            words[MAP["MRQC"].offset >> 2], octets("RETA"), octets("RSSRK"), words[MAP["RFCTL"].offset >> 2]
+        )
         self._steering_stale = False
 
     # --- work
@@ -236,7 +244,7 @@ class Receiver:
             self._update_filter()
         if self._steering_stale:
             self._update_steering()
-        p = parse(data)
+        p = parse(data, self._vet, self._outer_vet)
         if offload.gso_type != GSO_NONE:
             return self._segments(data, frame, p)
         if offload.flags & NEEDS_CSUM:
@@ -266,7 +274,7 @@ class Receiver:
             pieces = (data, fcs(data))
             length += FCS
         if vlan >= 0:
-            pieces = (data[:12], data[16:], *pieces[1:])
+            pieces = (data[: p.vlan_at], data[p.vlan_at + 4 :], *pieces[1:])
             length -= 4
         checksum = 0 if self._rss_field else packet_checksum(data, self._checksum_start)
         if not self._rss_field:
@@ -305,7 +313,7 @@ class Receiver:
             pieces: tuple[Buffer, ...] = (head, body)
             length = header + len(body) - stripped
             if stripped:
-                pieces = (head[:12], head[16:], body)
+                pieces = (head[: p.vlan_at], head[p.vlan_at + 4 :], body)
             if length + stripped < _MIN_FRAME:
                 pad = _MIN_FRAME - length - stripped
                 pieces = (*pieces, _ZEROS[:pad])
@@ -331,12 +339,11 @@ class Receiver:
             good, bad = verify(data, p, frame.offload)
             status = (good | bad) & self._checks
         vlan = -1
-        if p.vlan >= 0:
+        if p.vlan >= 0 and self._strip_vlan:
             status |= VP
-            if self._strip_vlan:
-                vlan = p.vlan
-            else:
-                status &= ~VP
+            vlan = p.vlan
+        if p.outer_vlan >= 0:
+            status |= RXDADV_STAT_VEXT
         return queue, low, status, vlan
 
     @staticmethod

@@ -395,7 +395,7 @@ class Transmitter:
         tcp = context.l4t == _L4_TCP
         ixsm = bool(olinfo & _IXSM)
         accepts = self._accepts()
-        if accepts & (Accepts.TSO4 | Accepts.TSO6 | Accepts.USO):
+        if accepts & (Accepts.TSO4 | Accepts.TSO6 | Accepts.USO) and olinfo & _TXSM:
             whole = to_offload(
                 header,
                 ring.length,
