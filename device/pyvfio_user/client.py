@@ -190,14 +190,14 @@ class Client:
         answered while this client waits for something. The view is released by `unmap` and `close`, which is when
         touching it raises ValueError; other views made from it stay good.
         """
-        fds = []
-        if shared:
-            fds.append(sealed_memfd(size))
-            memory = mmap.mmap(fds[0], size)
-        else:
-            memory = mmap.mmap(-1, size)
+        fds = [sealed_memfd(size)] if shared else []
         try:
-            mapping = self.memory.add(iova, size, memory, flags)
+            memory = mmap.mmap(fds[0] if fds else -1, size)
+            try:
+                mapping = self.memory.add(iova, size, memory, flags)
+            except BaseException:
+                memory.close()
+                raise
             try:
                 self.request(Command.DMA_MAP, m.DMA_MAP.pack(m.DMA_MAP.size, flags, 0, iova, size), fds)
             except BaseException:
