@@ -1,7 +1,7 @@
 """The process that the hostile tests attack: a server with a device whose DMA, interrupts and files are on demand.
 
 Run as `serve_scratch.py SOCKET`. BAR 0 is the device's engine, BAR 1 a buffer of 4 KiB, BAR 2 offers its memory for
-mapping, BAR 3 is for MSI-X, and there is a ROM.
+mapping, BAR 3 is for MSI-X, and there is a ROM. It can be migrated.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ PAGE = 4096
 # Engine: the bus address (u64), a length or number (u32), what to do (u32); then jobs done and the last one's result.
 ENGINE = struct.Struct("<QII")
 STATUS = struct.Struct("<II")
+MAGIC = b"scratch1"
 READ, WRITE, KEEP_VIEW, TOUCH_VIEW, INTERRUPT, INTX = range(1, 7)
 OK, DMA_ERROR, NO_VIEW = range(3)
 
@@ -99,6 +100,23 @@ class Scratch(PciFunction):
                 result = DMA_ERROR
             self.done += 1
             STATUS.pack_into(self.engine, ENGINE.size, self.done & 0xFFFFFFFF, result)
+
+    # MigratableDevice
+
+    def quiesce(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def save(self) -> bytes:
+        return MAGIC + bytes(self.engine) + bytes(self.buffer)
+
+    def load(self, data: bytes) -> None:
+        if len(data) != len(MAGIC) + 2 * PAGE or not data.startswith(MAGIC):
+            raise ValueError("not a state of this device")
+        self.engine[:] = data[len(MAGIC) : -PAGE]
+        self.buffer[:] = data[-PAGE:]
 
     def work(self, host: Host, addr: int, number: int, what: int) -> int:
         if what == READ:

@@ -49,6 +49,22 @@ def test_flags(raw: Any, file: int, flags: int) -> None:
     assert raw.map(0, PAGE, [file]) == 0, "nothing was left of it"
 
 
+@pytest.mark.parametrize("argsz", [0, 31, 33, 2**32 - 1])
+def test_argsz_of_another_size(raw: Any, argsz: int) -> None:
+    raw.errno(m.Command.DMA_MAP, m.DMA_MAP.pack(argsz, 3, 0, 0, PAGE))
+    raw.errno(m.Command.DMA_UNMAP, m.DMA_UNMAP.pack(argsz, 0, 0, PAGE))
+    assert raw.still_served()
+
+
+def test_memory_without_descriptor_reads_only_by_messages(raw: Any) -> None:
+    """As a BAR of the device's own is mapped back to it: the client answers an error, and that's all."""
+    assert raw.map(0, PAGE) == 0
+    raw.bus_master()
+    assert raw.engine(READ, 0, 64) == DMA_ERROR
+    assert raw.engine(WRITE, 0, 64) == DMA_ERROR
+    assert raw.engine(KEEP_VIEW, 0, 64) == NO_VIEW
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 17 * PAGE), (16 * PAGE, PAGE), (15 * PAGE, 2 * PAGE), (2**63, PAGE)])
 def test_beyond_the_end_of_the_file(raw: Any, file: int, offset: int, size: int) -> None:
     assert raw.map(0, size, [file], offset=offset) == errno.EINVAL

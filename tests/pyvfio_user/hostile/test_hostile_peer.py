@@ -81,8 +81,8 @@ class TestDmaReplies:
 
     @pytest.mark.parametrize(
         "payload",
-        [b"", GOOD[:8], GOOD[:16], GOOD[:-1], GOOD + b"d", struct.pack("<QQ", 0x1000, 2**64 - 1) + b"d" * 64],
-        ids=["empty", "half", "no data", "short", "long", "count"],
+        [b"", GOOD[:8], GOOD[:16], GOOD[:-1], GOOD + b"d", GOOD * 100],
+        ids=["empty", "half", "no data", "short", "long", "much longer"],
     )
     def test_of_wrong_size(self, asked: Any, payload: bytes) -> None:
         """Either the access fails, or the connection does."""
