@@ -49,7 +49,7 @@ APT::Install-Recommends "false";
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
-Acquire::Retries "3";
+Acquire::Retries "2";
 Acquire::Queue-Mode "access";
 Binary::apt-get::APT::Keep-Downloaded-Packages "true";
 Dir::Etc::sourcelist "/dev/null";
@@ -109,13 +109,16 @@ class AptRoot:
         with locked(f"apt-{self.codename}"):
             self._prepare()
             self._assume_installed(assumed)
-            if not self._lists_fresh():
+            fresh = self._lists_fresh()
+            if not fresh:
                 self._update()
             debs = self._resolve(request)
             try:
                 self._fetch(request, debs, title)
             except VmError:
-                self._update()  # the lists may be older than the mirror's packages
+                if not fresh:
+                    raise
+                self._update()  # the lists were older than the mirror's packages, perhaps
                 debs = self._resolve(request)
                 self._fetch(request, debs, title)
         return [self.archives / deb.file for deb in debs]

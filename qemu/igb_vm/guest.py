@@ -119,6 +119,8 @@ class Guest:
             self._console = os.open(self._console_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._log = os.memfd_create("qemu")
         pairs = [socket.socketpair() for _ in range(_PORTS + 1)]
+        self._monitor = Monitor(pairs[0][0])
+        self._ports = [Port(f"agent{i}", ours) for i, (ours, _) in enumerate(pairs[1:])]
         try:
             command = self.command([theirs.fileno() for _, theirs in pairs])
             fds = [self._console, *(theirs.fileno() for _, theirs in pairs), *self.pass_fds]
@@ -126,24 +128,18 @@ class Guest:
                 command, env=self.qemu.program.env, pass_fds=fds, stdout=self._log, stderr=self._log
             )
         except OSError as error:
+            self.close()
             raise GuestError(f"can't start QEMU: {error}") from None
         finally:
             for _, theirs in pairs:
                 theirs.close()
-        self._monitor = Monitor(pairs[0][0])
-        self._ports = [Port(f"agent{i}", ours) for i, (ours, _) in enumerate(pairs[1:])]
         try:
             for port in self._ports:
                 self._wait_ready(port, began + timeout)
-        except PortClosed:
-            raise self._failure("QEMU ended before the guest answered") from None
-        except PortTimeout:
-            failure = self._failure(f"the guest didn't answer within {time.monotonic() - began:.0f} s")
+        except BaseException as error:
+            failure = self._start_failure(error, time.monotonic() - began)
             self.close()
             raise failure from None
-        except BaseException:
-            self.close()
-            raise
         for port in self._ports[1:]:
             self._free.put(port)
         self.boot_seconds = time.monotonic() - began
@@ -297,6 +293,13 @@ class Guest:
                 # QEMU stops the guest then, and stays.
                 if time.monotonic() >= deadline or "KVM internal error" in self.log:
                     raise
+
+    def _start_failure(self, error: BaseException, seconds: float) -> BaseException:
+        if isinstance(error, PortClosed):
+            return self._failure("QEMU ended before the guest answered")
+        if isinstance(error, PortTimeout):
+            return self._failure(f"the guest didn't answer within {seconds:.0f} s")
+        return error
 
     def _boot_with_kvm(self, timeout: float) -> None:
         """Boot a guest of the same kernel with no devices under KVM. Raises GuestError if it doesn't answer."""

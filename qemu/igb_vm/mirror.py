@@ -94,7 +94,7 @@ def find_mirror(mirror: str | None = None, etc_apt: Path = Path("/etc/apt")) -> 
     """
     for named in (mirror, os.environ.get("SOFTIGB_MIRROR")):
         if named:
-            if not re.fullmatch(r"[a-z0-9+]+:/\S+", named):
+            if not re.fullmatch(r"[a-z0-9+]+:/+[^\s/]\S*", named):
                 raise VmError(f"{named!r} is no mirror's address: it should look like http://host/debian")
             return named
     sources = [source for source in read_sources(etc_apt) if is_debian_archive(source)]

@@ -60,7 +60,7 @@ class Monitor:
             if self._socket is None:
                 raise EOFError("it's closed")
             client = QMPClient("igb_vm")
-            await client.open_with_socket(self._socket)
+            await client.connect(self._socket)
             self._client, self._socket = client, None
         return await self._client.execute(command, arguments or None)
 

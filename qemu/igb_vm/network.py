@@ -66,6 +66,8 @@ class Network:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
+        if self._holder is not None:
+            raise VmError("this network is open already")
         try:
             if self.kind == "auto":
                 try:
