@@ -20,6 +20,7 @@ _CFG_DONE = _EEMNGCTL["CFG_DONE_0"] | _EEMNGCTL["CFG_DONE_1"] | _EEMNGCTL["DONE"
 _RCTL_WORD = MAP["RCTL"].offset >> 2
 _LBM = MAP["RCTL"]["LBM"]
 _LBM_MAC = 1 << MAP["RCTL"].shift("LBM")
+_COMPUTED = _STATUS["PHYRA"] | _STATUS["GIO_MASTER_ENABLE"]
 _LINKED = _STATUS["LU"] | _STATUS["FD"] | _STATUS.put(0, SPEED=2, ASDV=2)
 
 
@@ -46,7 +47,7 @@ class Control:
         nic.rx.configure()
 
     def read_status(self, _: int) -> int:
-        value = self._words[_STATUS_WORD]
+        value = self._words[_STATUS_WORD] & ~_COMPUTED
         if self._nic.link.up:
             value |= _LINKED
         if self._phy_was_reset:
