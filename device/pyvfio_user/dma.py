@@ -28,6 +28,7 @@ _F_GET_SEALS: Final = 1034
 _F_SEAL_SHRINK: Final = 2
 _PAGE: Final = mmap.PAGESIZE
 _TOP: Final = 1 << 64
+_FLAGS: Final = int(DmaMapFlag.READ | DmaMapFlag.WRITE)  # int: ~ of an IntFlag keeps to its own bits
 
 
 class DmaMap:
@@ -136,7 +137,7 @@ class DmaTable:
         mmap(2) says."""
         if size == 0 or addr + size > _TOP or offset + size > 1 << 63:
             raise OSError(errno.EINVAL, f"map of {size:#x} bytes at {addr:#x}")
-        if not flags or flags & ~(DmaMapFlag.READ | DmaMapFlag.WRITE):
+        if not flags or flags & ~_FLAGS:
             raise OSError(errno.EINVAL, f"map flags {flags:#x}")
         if len(fds) > 1:
             raise OSError(errno.EINVAL, f"{len(fds)} descriptors for one map")

@@ -6,8 +6,8 @@ out before the wait begins: the client may be unable to answer until it has its 
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import select
 import time
 from collections.abc import Callable
@@ -95,7 +95,7 @@ class DmaMessages:
             del self._answers[msg_id]
             self._waited()
         if answer.is_error:
-            raise DmaError(addr, count, f"the client says: {os.strerror(answer.error)}")
+            raise DmaError(addr, count, f"refused by the client: {errno.errorcode.get(answer.error, answer.error)}")
         expected = DMA_ACCESS.size + (count if command == Command.DMA_READ else 0)
         if answer.command != command or (command == Command.DMA_READ and len(answer.payload) != expected):
             raise DmaError(addr, count, "the client's answer makes no sense")

@@ -5,7 +5,8 @@ masked, stay pending and are delivered once that changes. INTx is a level: a ris
 and unmasking (by message, or by the resample eventfd that the guest's end of interrupt triggers) signals again if the
 level is still high.
 
-Descriptors are owned here from `set_irqs` on. They are made non-blocking: a full eventfd is one that will be read.
+Descriptors are owned here from `set_irqs` on. They are made non-blocking, and that before every use: the client could
+take it back. A full eventfd is one that will be read.
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ class Irqs:
 
     def _watched_signal(self, fd: int, action: IrqSet) -> None:
         try:
+            os.set_blocking(fd, False)
             os.eventfd_read(fd)
         except BlockingIOError:
             return
@@ -218,6 +220,8 @@ class Irqs:
 
 def _signal(fd: int) -> None:
     try:
+        # Again and again: whether it blocks belongs to the open file, which the client shares and can change.
+        os.set_blocking(fd, False)
         os.eventfd_write(fd, 1)
     except OSError:
         pass  # full: the reader will find it signalled

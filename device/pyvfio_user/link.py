@@ -9,7 +9,7 @@ from typing import Final
 
 from pyvfio_user.connection import MAX_FDS, Connection, ProtocolError, close_all
 
-_RECEIVE: Final = 256 << 10
+_RECEIVE: Final = 64 << 10  # more would have malloc map and unmap a buffer for every call
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * 4)
 _CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC
 QUEUE_LIMIT: Final = 1 << 20
@@ -33,7 +33,7 @@ class Link:
         self._send = sock.send
 
     def receive(self) -> bool:
-        """Takes what is there, up to 256 KiB. False if nothing was, or if the link is lost."""
+        """Takes what is there, up to 64 KiB. False if nothing was, or if the link is lost."""
         try:
             data, ancillary, flags, _ = self._recvmsg(_RECEIVE, _ANCILLARY, _CLOEXEC)
         except (BlockingIOError, InterruptedError):

@@ -12,7 +12,7 @@ import enum
 import struct
 from typing import Any, Final
 
-from construct import Array, Bytes, Construct, FormatField, Int16ul, Int32ul, Int64ul, Renamed, Struct, this
+from construct import Bytes, Construct, FormatField, Int16ul, Int32ul, Int64ul, Renamed, Struct
 
 
 class Layout:
@@ -212,15 +212,6 @@ class MigrationFlag(enum.IntFlag):
     P2P = 2
     PRE_COPY = 4
 
-
-# --- Whole messages, for tools and tests: construct alone, as these are of variable length ----------------------------
-
-REGION_INFO_SPARSE: Final = Struct(
-    "info" / REGION_INFO.construct,
-    "capability" / CAPABILITY.construct,
-    "sparse" / SPARSE_MMAP.construct,
-    "areas" / Array(this.sparse.nr_areas, MMAP_AREA.construct),
-)
 
 LAYOUTS: Final = {name: value for name, value in list(globals().items()) if isinstance(value, Layout)}
 """Every layout of this file by its name."""

@@ -352,7 +352,7 @@ class Session:
         self._read_sizes[:] = self._commands.read_sizes
         self._write_sizes[:] = self._commands.write_sizes
         if self._options.check_shared and theirs.write_multiple:
-            self._check = self._host.probe = ShareCheck(self._dma.ask, self._host.peek)
+            self._check = self._host.probe = ShareCheck(self._dma.ask, self._host.peek, self._loop.now)
         fds = [self._open_twin()] if twin else []
         return encode_version(MAJOR, min(minor, MINOR), ours, theirs.offered), fds
 

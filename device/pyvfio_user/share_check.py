@@ -18,7 +18,8 @@ _SAMPLE: Final = 64  # bytes
 _PLACES: Final = 16
 _TRIES: Final = 3
 _ASKS: Final = 64
-_PATIENCE: Final = 1000  # accesses of the device after which an unanswered check is given up
+_PAUSE: Final = 100_000_000  # ns between two questions
+_PATIENCE: Final = 10_000_000_000  # ns for an answer
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +30,35 @@ Ask = Callable[[int, int, Callable[[bytes | None], None]], None]
 class ShareCheck:
     """One client's check: `note` collects places, `step` asks, the answer decides. `active` until then.
 
-    `peek` returns what the mapping holds at (address, count), or None where that isn't mapped any more.
+    `peek` returns what the mapping holds at (address, count), or None where that isn't mapped any more. `now` is a
+    monotonic clock in ns.
     """
 
-    def __init__(self, ask: Ask, peek: Callable[[int, int], bytes | None]) -> None:
+    def __init__(self, ask: Ask, peek: Callable[[int, int], bytes | None], now: Callable[[], int]) -> None:
         self.active = True
         self._ask = ask
         self._peek = peek
+        self._now = now
         self._places: dict[int, int] = {}  # address: length, in order of use
-        self._seen = 0
         self._asked = 0
+        self._asked_at = 0
         self._asking = False
         self._differing = 0
 
     def note(self, addr: int, length: int) -> None:
         """The device uses `length` mapped bytes at `addr`."""
-        self._seen += 1
-        if self._seen > _PATIENCE:
-            self.active = False
-        elif length and len(self._places) < _PLACES:
+        if length and len(self._places) < _PLACES:
             self._places.setdefault(addr, min(length, _SAMPLE))
 
     def step(self) -> None:
         """Asks about the next place, unless an answer is still due. Call it when no reply is owed to the client."""
-        if not self.active or self._asking or not self._places:
+        if not self.active or not self._places:
+            return
+        now = self._now()
+        if self._asking:
+            self.active = now < self._asked_at + _PATIENCE
+            return
+        if self._asked and now < self._asked_at + _PAUSE:
             return
         addr, length = next(iter(self._places.items()))
         before = self._peek(addr, length)
@@ -62,6 +68,7 @@ class ShareCheck:
             self.active = False
         else:
             self._asked += 1
+            self._asked_at = now
             self._asking = True
             self._ask(addr, length, partial(self._answered, addr, length, before))
 

@@ -16,7 +16,20 @@ from typing import Any
 
 import pytest
 
-from pyvfio_user import Buffer, EventLoop, Host, IrqMode, Options, Region, Reset, Server
+from pyvfio_user import (
+    Buffer,
+    EventLoop,
+    Host,
+    IrqMode,
+    Options,
+    Region,
+    Reset,
+    Server,
+    commands,
+    dma_messages,
+    server,
+    session,
+)
 
 BAR0_SIZE = 0x10000
 
@@ -237,7 +250,11 @@ class Bench:
             self.server = Server(None, self.device, self.loop, options=self.options)
         mine, theirs = socket.socketpair()
         self.server.serve(theirs)
-        client = RawClient(mine, self.loop)
+        return self.adopt(mine)
+
+    def adopt(self, sock: socket.socket) -> RawClient:
+        """A client on a socket that is connected already."""
+        client = RawClient(sock, self.loop)
         self.clients.append(client)
         return client
 
@@ -253,6 +270,13 @@ class Bench:
         for client in self.clients:
             client.sock.close()
         self.loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log_limits() -> None:
+    """What other tests have logged doesn't count."""
+    for log in (commands.log, dma_messages._log, server._limited, session._log):
+        log._period_end = 0
 
 
 @pytest.fixture
