@@ -81,4 +81,4 @@ class Control:
     def loopback_changed(self) -> None:
         """MAC loopback (RCTL.LBM) or the PHY's: frames turn round before they reach the wire."""
         nic = self._nic
-        nic.tx.looping = self._words[_RCTL_WORD] & _LBM == _LBM_MAC or nic.link.loopback
+        nic.tx.looping = nic.rx.looping = self._words[_RCTL_WORD] & _LBM == _LBM_MAC or nic.link.loopback

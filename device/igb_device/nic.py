@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from igb_device.behaviour import install
 from igb_device.clock import Clock
+from igb_device.complaints import Complaints
 from igb_device.config_space import build_config
 from igb_device.control import Control
 from igb_device.drops import DropReason
@@ -59,8 +60,9 @@ class Nic(PciFunction):
         self.stats = Stats(self.regs, QUEUES)
         self.interrupts = Interrupts(clock, lambda: self.config.settings.irq_mode)
         self.link = Link(clock, self._link_changed)
-        self.rx = Receiver(self.regs, QUEUES, self.stats, self.interrupts)
-        self.tx = Transmitter(self.regs, QUEUES, self.stats, self.interrupts, self._loop_back)
+        self.complaints = Complaints(clock)
+        self.rx = Receiver(self.regs, QUEUES, self.stats, self.interrupts, self.complaints)
+        self.tx = Transmitter(self.regs, QUEUES, self.stats, self.interrupts, self.complaints, self._loop_back)
         self.ptp = Ptp(self.regs, clock)
         self.nvm = Nvm(self.regs, image)
         self.control = Control(self)

@@ -18,8 +18,14 @@ from pyvfio_user.device import Buffer, Host
 DESCRIPTOR = 16
 
 
+class Restarted(Exception):
+    """The ring was reset while the card waited for guest memory: guest memory that is reached by messages lets
+    register accesses in at each read and write. What was under way is over, and nothing of it may be stored."""
+
+
 class Ring:
-    """What receive and transmit rings share. `side` is "R" or "T", as in the registers' names."""
+    """What receive and transmit rings share. `side` is "R" or "T", as in the registers' names. All methods that get
+    a host raise DmaError and Restarted."""
 
     def __init__(self, regs: RegisterFile, side: str, queue: int) -> None:
         self.queue = queue
@@ -29,10 +35,12 @@ class Ring:
         self._len = MAP[f"{side}DLEN"].at(queue) >> 2
         self._ctl = MAP[f"{side}XDCTL"].at(queue) >> 2
         self._enable = MAP[f"{side}XDCTL"]["ENABLE"]
+        self.epoch = 0  # grows with each reset: work that was under way meanwhile has nothing left to do
         self.reset()
 
     def reset(self) -> None:
         """As after CTRL.RST: no memory, nothing pending, not stopped."""
+        self.epoch += 1
         self.head = 0
         self.tail = 0
         self.base = 0
@@ -79,6 +87,11 @@ class Ring:
             return 0
         return (self.tail - self.head) % count
 
+    def check(self, epoch: int) -> None:
+        """Raises Restarted unless `epoch` is still the ring's."""
+        if epoch != self.epoch:
+            raise Restarted
+
     def fetch(self, host: Host, start: int, n: int) -> bytes:
         """`n` descriptors from index `start` on, around the end of the ring."""
         count = self.count
@@ -89,9 +102,12 @@ class Ring:
             if first < n:
                 data += view[: 2 * (n - first)].tobytes()
             return data
+        epoch = self.epoch
         data = bytes(host.read(self.base + start * DESCRIPTOR, first * DESCRIPTOR))
+        self.check(epoch)
         if first < n:
             data += bytes(host.read(self.base, (n - first) * DESCRIPTOR))
+            self.check(epoch)
         return data
 
     def store(self, host: Host, index: int, low: int, high: int) -> None:
@@ -101,7 +117,9 @@ class Ring:
             view[2 * index] = low
             view[2 * index + 1] = high
         else:
+            epoch = self.epoch
             host.write(self.base + index * DESCRIPTOR, (low | high << 64).to_bytes(DESCRIPTOR, "little"))
+            self.check(epoch)
 
     def store_high(self, host: Host, index: int, high: int) -> None:
         """Writes back only the second half of a descriptor."""
@@ -109,7 +127,9 @@ class Ring:
         if view is not None:
             view[2 * index + 1] = high
         else:
+            epoch = self.epoch
             host.write(self.base + index * DESCRIPTOR + 8, high.to_bytes(8, "little"))
+            self.check(epoch)
 
 
 @dataclass(slots=True)
@@ -148,7 +168,8 @@ class TxRing(Ring):
         self.restart()
 
     def restart(self) -> None:
-        """Forgets a frame that was begun."""
+        """Forgets a frame that was begun, and those the wire didn't take."""
+        self.epoch += 1
         self.parts: list[Buffer] = []
         self.length = 0
         self.first: tuple[int, int] | None = None  # cmd_type_len and olinfo_status of the frame's first descriptor
@@ -206,11 +227,28 @@ class RxRing(Ring):
         self.drop_enabled = bool(srrctl >> 31)
         self.threshold = (srrctl >> 20 & 0x1F) * 16
 
+    def copy(self, host: Host, address: int, pieces: Sequence[Buffer], length: int) -> None:
+        """Stores a frame's pieces, `length` bytes together, in a buffer. Raises Restarted."""
+        view = host.view(address, length)
+        if view is None:
+            epoch = self.epoch
+            host.write(address, b"".join(pieces))
+            self.check(epoch)
+            return
+        at = 0
+        for piece in pieces:
+            end = at + len(piece)
+            view[at:end] = piece
+            at = end
+
     def buffer(self, host: Host, index: int) -> int:
         """The packet buffer's address in a descriptor, as the driver wrote it."""
         if self.view is not None:
             return self.view[2 * index]
-        return int.from_bytes(host.read(self.base + index * DESCRIPTOR, 8), "little")
+        epoch = self.epoch
+        data = host.read(self.base + index * DESCRIPTOR, 8)
+        self.check(epoch)
+        return int.from_bytes(data, "little")
 
     def buffers(self, host: Host, index: int) -> tuple[int, int]:
         """The packet and the header buffer's address. Bit 0 of the latter is no address bit."""

@@ -11,11 +11,11 @@ Left out: header replication, receive-side PAUSE, pools (VMDq).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from igb_device.checksum import fcs, finish
+from igb_device.complaints import Complaints
 from igb_device.drops import DropReason
 from igb_device.filters import ReceiveFilter
 from igb_device.interrupts import RXDMT0, RXO, RXT0, Interrupts
@@ -33,20 +33,20 @@ from igb_device.parse import (
     verify,
 )
 from igb_device.registers import RegisterFile
-from igb_device.ring import RxFrame, RxRing
+from igb_device.ring import Restarted, RxFrame, RxRing
 from igb_device.segmentation import cut
 from igb_device.stats import FCS, Stats, group
 from igb_device.steering import Steering
-from igb_device.wire.base import GSO_NONE, NEEDS_CSUM, Frame, Wire
+from igb_device.wire.base import GSO_NONE, MAX_FRAME, NEEDS_CSUM, Frame, Wire
 from igb_hw.descriptors import RXDADV_STAT_VEXT
 from igb_hw.registers import MAP
 from igb_hw.rx import DescriptorType
 from pyvfio_user.device import Buffer, DmaError, Host
 
-log = logging.getLogger(__name__)
-
 BATCH = 64
 """Frames taken from the wire at a time."""
+
+_IN_FLIGHT = BATCH * MAX_FRAME
 
 Settled: TypeAlias = Callable[[Frame, int, DropReason | None], None]
 
@@ -75,18 +75,21 @@ _SPLIT_ALWAYS = int(DescriptorType.HDR_SPLIT_ALWAYS)
 class Receiver:
     """The receive half of the card."""
 
-    def __init__(self, regs: RegisterFile, queues: int, stats: Stats, interrupts: Interrupts) -> None:
+    def __init__(
+        self, regs: RegisterFile, queues: int, stats: Stats, interrupts: Interrupts, complaints: Complaints
+    ) -> None:
         self._regs = regs
         self._words = regs.words
         self._stats = stats
         self._interrupts = interrupts
+        self._complaints = complaints
         self.rings = [RxRing(regs, queue) for queue in range(queues)]
         self.filter = ReceiveFilter()
         self.steering = Steering()
         self.wire: Wire | None = None
         self.host: Host | None = None
         self.link = False
-        self.epoch = 0
+        self.looping = False
         self.refill = 0  # a bit for each ring that got descriptors while frames wait for it
         self._filter_stale = self._steering_stale = True
         self._buffered = 0  # bytes in the packet buffer
@@ -94,7 +97,6 @@ class Receiver:
         self.configure()
 
     def reset(self) -> None:
-        self.epoch += 1
         self.refill = 0
         self._buffered = 0
         for ring in self.rings:
@@ -146,6 +148,7 @@ class Receiver:
         words = self._words
         rctl = words[_RCTL.offset >> 2]
         self.enabled = bool(rctl & _RCTL["EN"])
+        self.refill |= sum(1 << ring.queue for ring in self.rings if ring.waiting)
         self._strip_crc = bool(rctl & _RCTL["SECRC"])
         self._limit = words[MAP["RLPML"].offset >> 2] if rctl & _RCTL["LPE"] else 0
         rxcsum = words[_RXCSUM.offset >> 2]
@@ -202,12 +205,23 @@ class Receiver:
     def ready(self) -> bool:
         """The wire has frames: takes a batch of them. True if there may be more."""
         wire = self.wire
-        if wire is None:
+        if wire is None or self._paused:
             return False
         frames = wire.receive(BATCH)
         if frames:
-            self.take(frames, wire.settled if wire.wants_verdicts else None)
+            settled = wire.settled if wire.wants_verdicts else None
+            if self.link and not self.looping:
+                self.take(frames, settled)
+            else:
+                self._unheard(frames, settled)
         return len(frames) == BATCH
+
+    def _unheard(self, frames: Sequence[Frame], settled: Settled | None) -> None:
+        """No link, or the card is in loopback: what the wire brings goes nowhere."""
+        self._stats.drops[DropReason.LINK_DOWN] += len(frames)
+        if settled is not None:
+            for frame in frames:
+                settled(frame, 0, DropReason.LINK_DOWN)
 
     def process(self) -> None:
         """Frames that waited in the packet buffer move to the rings that got descriptors."""
@@ -276,8 +290,9 @@ class Receiver:
         if vlan >= 0:
             pieces = (data[: p.vlan_at], data[p.vlan_at + 4 :], *pieces[1:])
             length -= 4
-        checksum = 0 if self._rss_field else packet_checksum(data, self._checksum_start)
+        checksum = 0
         if not self._rss_field:
+            checksum = packet_checksum(b"".join(pieces), self._checksum_start)
             low = low & 0xFFFF_FFFF | checksum << 48
         made = RxFrame(pieces, length, low, status, max(vlan, 0), self._header(data, p, vlan), checksum)
         return queue, self._deliver(queue, (made,))
@@ -319,14 +334,12 @@ class Receiver:
                 pieces = (*pieces, _ZEROS[:pad])
                 length += pad
             checksum = 0
-            if not self._rss_field or not self._strip_crc:
-                whole = b"".join((head, body, *pieces[2 + bool(stripped) :]))
-                if not self._rss_field:
-                    checksum = packet_checksum(whole, self._checksum_start)
-                    low = low & 0xFFFF_FFFF | checksum << 48
-                if not self._strip_crc:
-                    pieces = (*pieces, fcs(whole))
-                    length += FCS
+            if not self._strip_crc:
+                pieces = (*pieces, fcs(b"".join((head, body, *pieces[2 + bool(stripped) :]))))
+                length += FCS
+            if not self._rss_field:
+                checksum = packet_checksum(b"".join(pieces), self._checksum_start)
+                low = low & 0xFFFF_FFFF | checksum << 48
             made.append(RxFrame(pieces, length, low, status, vlan_field, split, checksum))
         return queue, self._deliver(queue, made)
 
@@ -372,7 +385,11 @@ class Receiver:
             return DropReason.RX_DMA
         done = 0
         if not ring.waiting:
+            epoch = ring.epoch
             done = self._fill(ring, frames)
+            if epoch != ring.epoch:
+                self._stats.drop(DropReason.RX_DISABLED, len(frames) - done)
+                return DropReason.RX_DISABLED
             if done == len(frames):
                 return None
             if ring.stopped:
@@ -387,9 +404,10 @@ class Receiver:
             return DropReason.RING_FULL
         words = self._words
         patient = bool(words[_CTRL.offset >> 2] & _CTRL["TFCE"]) and self.wire is not None
+        # What the far end sent before it saw our PAUSE must fit too: a batch isn't cut in the middle.
+        capacity = self._capacity + _IN_FLIGHT if patient else self._capacity
         for i, frame in enumerate(frames):
-            # What the far end sent before it saw our PAUSE must fit too: a batch isn't cut in the middle.
-            if self._buffered + frame.length > self._capacity and not patient:
+            if self._buffered + frame.length > capacity:
                 left = len(frames) - i
                 self._stats.drop(DropReason.BUFFER_FULL, left)
                 self._interrupts.cause(RXO)
@@ -418,9 +436,12 @@ class Receiver:
             return
         frames = list(waiting)
         done = self._fill(ring, frames)
+        if waiting is not ring.waiting:
+            return  # reset meanwhile
         for frame in frames[:done]:
-            waiting.popleft()
-            self._buffered -= frame.length
+            if waiting:  # else the queue was turned off meanwhile
+                waiting.popleft()
+                self._buffered -= frame.length
         if ring.stopped:
             self._stats.drop(DropReason.RX_DMA, len(waiting))
             self._buffered -= sum(frame.length for frame in waiting)
@@ -431,21 +452,24 @@ class Receiver:
         host = self.host
         if host is None:
             return 0
-        epoch = self.epoch
+        epoch = ring.epoch
         done = 0
         causes = RXT0
         try:
             ring.refresh(host)
             free = ring.pending
             for frame in frames:
-                used = self._write(ring, host, frame, free)
-                if not used or epoch != self.epoch:
+                if not self._write(ring, host, frame, free):
                     break
-                free -= used
                 done += 1
+                free = ring.pending  # head or tail may have been written while memory was waited for
+        except Restarted:
+            return done
         except DmaError as error:
+            if epoch != ring.epoch:
+                return done
             ring.stopped = str(error)
-            log.warning("receive queue %d stopped: %s", ring.queue, error)
+            self._complaints.stopped("receive", ring.queue, ring.stopped)
         if done:
             if ring.threshold and free <= ring.threshold:
                 causes |= RXDMT0
@@ -464,14 +488,14 @@ class Receiver:
             return 0
         head = ring.head
         if need == 1:
-            self._copy(host, ring.buffer(host, head), frame.pieces, length)
+            ring.copy(host, ring.buffer(host, head), frame.pieces, length)
             self._write_back(ring, host, head, frame, length, EOP, frame.low)
             ring.head = head + 1 if head + 1 < ring.count else 0
             return 1
         whole = memoryview(b"".join(frame.pieces))
         for i in range(need):
             chunk = whole[i * size : (i + 1) * size]
-            self._copy(host, ring.buffer(host, head), (chunk,), len(chunk))
+            ring.copy(host, ring.buffer(host, head), (chunk,), len(chunk))
             self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, frame.low)
             head = head + 1 if head + 1 < ring.count else 0
             ring.head = head
@@ -497,26 +521,14 @@ class Receiver:
             packet, header = ring.buffers(host, head)
             low = frame.low
             if i == 0 and split:
-                self._copy(host, header, (whole[:split],), split)
+                ring.copy(host, header, (whole[:split],), split)
                 low |= (sph | split << _HDR_LEN_SHIFT) << 16
             if len(chunk):
-                self._copy(host, packet, (chunk,), len(chunk))
+                ring.copy(host, packet, (chunk,), len(chunk))
             self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, low)
             head = head + 1 if head + 1 < ring.count else 0
             ring.head = head
         return need
-
-    @staticmethod
-    def _copy(host: Host, address: int, pieces: Sequence[Buffer], length: int) -> None:
-        view = host.view(address, length)
-        if view is None:
-            host.write(address, b"".join(pieces))
-            return
-        at = 0
-        for piece in pieces:
-            end = at + len(piece)
-            view[at:end] = piece
-            at = end
 
     @staticmethod
     def _write_back(ring: RxRing, host: Host, index: int, frame: RxFrame, length: int, eop: int, low: int) -> None:

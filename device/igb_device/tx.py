@@ -7,15 +7,15 @@ sent in one call, and reported. A frame that the wire doesn't take for now waits
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Callable
 
 from igb_device.checksum import finish, insert_tx
+from igb_device.complaints import Complaints
 from igb_device.drops import DropReason
 from igb_device.interrupts import Interrupts
 from igb_device.registers import RegisterFile
-from igb_device.ring import Context, TxRing, Unsent
+from igb_device.ring import Context, Restarted, TxRing, Unsent
 from igb_device.segmentation import to_offload, tso
 from igb_device.stats import FCS, Stats, group
 from igb_device.wire.base import (
@@ -32,10 +32,11 @@ from igb_device.wire.base import (
 from igb_hw.registers import MAP
 from pyvfio_user.device import Buffer, DmaError, Host
 
-log = logging.getLogger(__name__)
-
 BATCH = 512
 """Descriptors taken from one ring before the next ring has its turn."""
+
+FRAMES = 4096
+"""Frames made before they are sent: a segment size of 1 makes more of a few descriptors than memory should hold."""
 
 MAX_PACKET = 1 << 18
 """PAYLEN has 18 bits: a frame whose descriptors add up to more is lost."""
@@ -86,22 +87,22 @@ class Transmitter:
         queues: int,
         stats: Stats,
         interrupts: Interrupts,
+        complaints: Complaints,
         loopback: Callable[[list[Frame]], None],
     ) -> None:
         self._words = regs.words
         self._stats = stats
         self._interrupts = interrupts
+        self._complaints = complaints
         self._loop_back = loopback
         self.rings = [TxRing(regs, queue) for queue in range(queues)]
         self.doorbells = 0  # a bit for each ring with work
         self.looping = False  # PHY or MAC loopback: frames come back instead of leaving
         self.link = False
-        self.epoch = 0  # grows with each reset: work begun before it ends without a trace
         self.wire: Wire | None = None
         self.host: Host | None = None
 
     def reset(self) -> None:
-        self.epoch += 1
         self.doorbells = 0
         for ring in self.rings:
             ring.reset()
@@ -131,7 +132,7 @@ class Transmitter:
     def resume(self) -> None:
         """Something that kept rings from working may have changed (link, TCTL.EN, a wire that takes more)."""
         for ring in self.rings:
-            if ring.enabled and (ring.pending or ring.unsent):
+            if ring.enabled and (ring.stale or ring.pending or ring.unsent):
                 self.doorbells |= 1 << ring.queue
 
     def resume_blocked(self) -> None:
@@ -154,21 +155,26 @@ class Transmitter:
             doorbells ^= bit
             ring = self.rings[bit.bit_length() - 1]
             if ring.enabled and not ring.stopped:
+                epoch = ring.epoch
                 try:
                     if self._run(ring, host):
                         self.doorbells |= bit
+                except Restarted:
+                    pass
                 except DmaError as error:
-                    self._stop(ring, error)
+                    if epoch == ring.epoch:
+                        self._stop(ring, error)
         return self.doorbells != 0
 
     def _stop(self, ring: TxRing, error: DmaError) -> None:
         ring.stopped = str(error)
         ring.restart()
         self._stats.drop(DropReason.TX_DMA)
-        log.warning("transmit queue %d stopped: %s", ring.queue, error)
+        self._complaints.stopped("transmit", ring.queue, ring.stopped)
 
     def _run(self, ring: TxRing, host: Host) -> bool:
-        epoch = self.epoch
+        """A batch of a ring's descriptors. True if there are more."""
+        epoch = ring.epoch
         ring.refresh(host)
         if ring.unsent and not self._flush(ring, host):
             return False
@@ -180,7 +186,9 @@ class Transmitter:
         frames: list[Frame] = []
         ends: list[int] = []  # of each frame, the descriptor after it
         reports: list[list[tuple[int, int]]] = []  # of each frame, (descriptor, second half of its write-back)
+        early: list[tuple[int, int]] = []  # reports of lost frames before the first good one
         waiting: list[tuple[int, int]] = []  # reports of the frame that isn't complete yet
+        begin = head  # where the first good frame begins
         data = ring.fetch(host, head, n)
         for index, (first, cmd, olinfo) in enumerate(_DESCRIPTOR.iter_unpack(data), head):
             if cmd & (DEXT | _DTYP) == DEXT | _DTYP_CONTEXT:
@@ -195,7 +203,10 @@ class Transmitter:
             if ring.skip or ring.length > MAX_PACKET or (cmd & DEXT and cmd & _DTYP != _DTYP_DATA):
                 ring.skip = True
             elif length:
-                ring.parts.append(host.read(first, length))
+                part = host.read(first, length)
+                if epoch != ring.epoch:
+                    raise Restarted
+                ring.parts.append(part)
             if cmd & RS:
                 waiting.append((index % count, (olinfo | DD) << 32 | cmd))
             if cmd & EOP:
@@ -208,24 +219,24 @@ class Transmitter:
                     ends[-1] = (index + 1) % count
                     reports[-1] += waiting
                 else:
-                    self._report(ring, host, waiting)
+                    early += waiting
+                    begin = (index + 1) % count
                 waiting = []
+                if len(frames) >= FRAMES:
+                    n = index + 1 - head
+                    break
         if ring.parts:
-            ring.parts = [bytes(part) for part in ring.parts]  # the rest of the frame comes with a later doorbell
-        if epoch != self.epoch:
-            return False
+            ring.parts = [b"".join(ring.parts)]  # the rest of the frame comes with a later doorbell
         after = (head + n) % count
         taken = self._send(frames)
-        if epoch != self.epoch:
-            return False
-        done = [report for frame in reports[:taken] for report in frame]
+        ring.check(epoch)
+        done = early + [report for frame in reports[:taken] for report in frame]
         if taken == len(frames):
             done += waiting
             ring.head = after
             self._report(ring, host, done)
             return ring.pending > 0
-        if taken:
-            ring.head = ends[taken - 1]
+        ring.head = ends[taken - 1] if taken else begin
         for i in range(taken, len(frames)):
             frame = frames[i]
             copy = Frame([b"".join(frame.parts)], frame.offload, frame.queue)
@@ -237,10 +248,9 @@ class Transmitter:
 
     def _flush(self, ring: TxRing, host: Host) -> bool:
         """Sends what the wire didn't take before. True if all of it is gone."""
-        epoch = self.epoch
+        epoch = ring.epoch
         taken = self._send([unsent.frame for unsent in ring.unsent])
-        if epoch != self.epoch:
-            return False
+        ring.check(epoch)
         done: list[tuple[int, int]] = []
         for _ in range(taken):
             unsent = ring.unsent.popleft()
@@ -255,7 +265,9 @@ class Transmitter:
             return
         address = ring.head_writeback
         if address:
+            epoch = ring.epoch
             host.write(address, ring.head.to_bytes(4, "little"))
+            ring.check(epoch)
         else:
             for index, high in done:
                 ring.store_high(host, index, high)

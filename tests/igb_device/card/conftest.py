@@ -270,12 +270,12 @@ def context_fixture() -> Callable[..., tuple[int, int]]:
 
 @pytest.fixture
 def make_bench() -> Callable[..., Bench]:
-    def make(accepts: Accepts = Accepts.NONE) -> Bench:
+    def make(accepts: Accepts = Accepts.NONE, *, shared: bool = True) -> Bench:
         clock = SimClock(1_000_000)
         wire = BenchWire(accepts)
         nic = Nic(clock, MAC, wire)
         host = MemoryHost(bus_master=lambda: nic.bus_master)
-        memory = host.add(0, MEMORY)
+        memory = host.add(0, MEMORY, shared=shared)
         interrupts: list[int] = []
         host.on_interrupt = interrupts.append
         nic.attach(host)
