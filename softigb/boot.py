@@ -144,7 +144,7 @@ def _run_commands(machine: Machine, commands: list[str], timeout: float) -> int:
 
 
 def _show_log(machine: Machine) -> None:
-    if said := machine.card.log.strip():
+    if machine.card.started and (said := machine.card.log.strip()):
         print(f"softigb: the card said:\n{said}", file=sys.stderr)
 
 

@@ -44,8 +44,10 @@ class CardProcess:
         self._words += ["--mac", mac] if mac else []
         self._words += ["--capture", str(capture)] if capture else []
         self._pass_fds = list(pass_fds)
+        self.started = False  # it has listened; if not, what it said is in the error
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = os.fdopen(os.memfd_create("card"), "w+b", buffering=0)
+        self._log = os.memfd_create("card")
+        self._said = ""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -65,6 +67,7 @@ class CardProcess:
             self.close()
             said = self.log.strip() or "the card's process doesn't start"
             raise CliError(said.removeprefix("softigb: "))
+        self.started = True
         return self
 
     @property
@@ -77,8 +80,9 @@ class CardProcess:
     @property
     def log(self) -> str:
         """What the card's process has said on stderr so far."""
-        fd = self._log.fileno()
-        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+        if self._log >= 0:
+            self._said = os.pread(self._log, os.fstat(self._log).st_size, 0).decode(errors="replace")
+        return self._said
 
     def devices(self) -> list[dict[str, Any]]:
         """QEMU's devices: the card, on a PCI Express port of its own."""
@@ -100,4 +104,8 @@ class CardProcess:
             self.end()
             if self._process.stdout is not None:
                 self._process.stdout.close()
+        if self._log >= 0:
+            self._said = self.log
+            os.close(self._log)
+            self._log = -1
         self._folder.cleanup()

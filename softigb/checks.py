@@ -20,7 +20,7 @@ from igb_vm.mirror import find_mirror
 from igb_vm.packages import cached
 from igb_vm.qemu import MINIMUM, Qemu, find_qemu
 
-_FETCHED_BYTES = 900 << 20
+_FETCHED_BYTES = 1500 << 20
 """What a first `softigb boot` leaves in the cache, with what it needs on the way."""
 
 
