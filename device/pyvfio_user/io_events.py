@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from pyvfio_user.irq import Watcher
+from pyvfio_user.irq import Watcher, take_signal
 from pyvfio_user.messages import IO_FD, IO_FD_FLAG_DATAMATCH, IO_FD_IOEVENTFD
 
 
@@ -75,8 +75,5 @@ class IoEvents:
         return fd
 
     def _signalled(self, fd: int, region: int, offset: int, data: bytes) -> None:
-        try:
-            os.eventfd_read(fd)
-        except BlockingIOError:
-            return
-        self._written(region, offset, data)
+        if take_signal(fd):
+            self._written(region, offset, data)

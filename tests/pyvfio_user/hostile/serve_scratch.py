@@ -1,7 +1,8 @@
 """The process that the hostile tests attack: a server with a device whose DMA, interrupts and files are on demand.
 
 Run as `serve_scratch.py SOCKET`. BAR 0 is the device's engine, BAR 1 a buffer of 4 KiB, BAR 2 offers its memory for
-mapping, BAR 3 is for MSI-X, and there is a ROM. It can be migrated.
+mapping, BAR 3 is for MSI-X, and there is a ROM. It can be migrated, and
+BAR 1 has an ioeventfd.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pyvfio_user.device import Buffer, DmaError, Host, MmapArea, Region, Reset
+from pyvfio_user.io_events import IoEvent
 from pyvfio_user.loop import EventLoop
 from pyvfio_user.pci import Bar, Identity, PciConfig, PciFunction, aer, msi, msix, pci_express, power_management
 from pyvfio_user.server import Server, ServerError
@@ -100,6 +102,9 @@ class Scratch(PciFunction):
                 result = DMA_ERROR
             self.done += 1
             STATUS.pack_into(self.engine, ENGINE.size, self.done & 0xFFFFFFFF, result)
+
+    def io_events(self, region: int) -> Sequence[IoEvent]:
+        return [IoEvent(0x800, 4)] if region == 1 else []
 
     # MigratableDevice
 

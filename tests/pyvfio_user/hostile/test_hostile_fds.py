@@ -8,8 +8,9 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -171,6 +172,51 @@ def test_a_resample_eventfd_that_never_runs_dry(server: Any, raw: Any, descripto
     for _ in range(20):
         assert raw.still_served()
     os.close(fd)
+
+
+def ioeventfd(raw: Any) -> int:
+    """The eventfd that the device offers for a register."""
+    raw.send(raw.message(m.Command.DEVICE_GET_REGION_IO_FDS, m.REGION_IO_FDS.pack(4096, 0, 1, 0)))
+    reply, fds, _, _ = socket.recv_fds(raw.socket, 4096, 8)
+    assert len(reply) == 16 + 16 + 40
+    return fds[0]
+
+
+def resample(raw: Any) -> int:
+    """An eventfd by which the client says that the guest has handled INTx."""
+    fd = os.eventfd(0)
+    payload = m.IRQ_SET.pack(20, m.IrqSet.EVENTFD | m.IrqSet.UNMASK, 0, 0, 1)
+    assert raw.errno(m.Command.DEVICE_SET_IRQS, payload, [fd]) == 0
+    return fd
+
+
+@pytest.mark.parametrize("source", [ioeventfd, resample])
+def test_an_eventfd_that_the_client_drains_itself(raw: Any, source: Callable[[Any], int]) -> None:
+    """Readable when the server looks, empty when it reads, and blocking as the client has made it."""
+    fd = source(raw)
+    os.set_blocking(fd, True)
+    stop = threading.Event()
+
+    def drain() -> None:
+        while not stop.is_set():
+            with suppress(BlockingIOError):
+                os.eventfd_read(fd)
+                os.set_blocking(fd, True)
+
+    drainer = threading.Thread(target=drain)
+    drainer.start()
+    try:
+        for _ in range(2000):
+            os.eventfd_write(fd, 1)
+            assert raw.still_served()
+    finally:
+        stop.set()
+        while drainer.is_alive():
+            os.eventfd_write(fd, 1)
+            drainer.join(0.01)
+    os.eventfd_write(fd, 1)
+    os.close(fd)
+    assert raw.still_served()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "directory", "O_PATH", "null", "epoll", "eventfd", "empty memfd"])
