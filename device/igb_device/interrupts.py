@@ -7,7 +7,7 @@ change, as a level; nothing else reaches the host. Two worlds share the register
   through IVAR_MISC to another; each bit of EICR & EIMS is an MSI-X vector of its own.
 * otherwise: ICR & IMS drive one interrupt, which leaves as MSI-X vector 0, MSI or INTx, whichever PCI has enabled.
 
-Left out: low-latency interrupts (IMIR), the TCP timer.
+Left out: low-latency interrupts (IMIR), the TCP timer, queue causes in EICR without Multiple_MSIX.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pyvfio_user.device import Host, IrqMode
 VECTORS = 25
 VECTOR_MASK = (1 << VECTORS) - 1
 INT_ASSERTED = 1 << 31
-OTHER_EICR = 1 << 31  # EICR.Other in non-MSI-X mode
 
 _GPIE = MAP["GPIE"]
 NSICR = _GPIE["NSICR"]
@@ -35,6 +34,7 @@ RXO = _ICR["RXO"]
 RXT0 = _ICR["RXT0"]
 MDAC = _ICR["MDAC"]
 
+_CAUSES = MAP["ICS"].write_only  # the bits that exist
 _EITR_INTERVAL = 0x7FFC
 _EITR_LOW = 0x1FFFFF  # interval and low-latency fields; above them the counter
 _EITR_COUNTER_SHIFT = 21
@@ -44,10 +44,12 @@ _EITR_CNT_IGNORE = 1 << 31
 class Interrupts:
     """Everything between "a descriptor was written back" and "this vector fires"."""
 
-    def __init__(self, clock: Clock, irq_mode: Callable[[], IrqMode]) -> None:
+    def __init__(self, clock: Clock, irq_mode: Callable[[], IrqMode], intx_disabled: Callable[[], bool]) -> None:
         self._clock = clock
         self._irq_mode = irq_mode
+        self._intx_disabled = intx_disabled
         self._host: Host | None = None
+        self._asserted = False  # the one interrupt of non-MSI-X mode
         self._timer: Timer | None = None
         self._timer_due = 0
         self.eitr = [0] * VECTORS
@@ -69,7 +71,8 @@ class Interrupts:
         self._tx_bit = [0] * 16
         self._other_bit = 0
         self._fired = 0  # vectors whose message for the present assertion has gone out
-        self._asserted = False  # the one interrupt of non-MSI-X mode
+        if self._asserted:
+            self._lower()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -84,7 +87,7 @@ class Interrupts:
         """PCI enabled another kind of interrupt: what is pending is signalled anew, by the new kind."""
         self._fired = 0
         self._asserted = False
-        if self._host is not None and self._irq_mode() is not IrqMode.INTX:
+        if self._host is not None and (self._irq_mode() is not IrqMode.INTX or self._intx_disabled()):
             self._host.intx(False)
 
     # --- causes
@@ -138,13 +141,17 @@ class Interrupts:
             self._host.intx(False)
 
     def write_ics(self, _: int, value: int) -> None:
-        self.cause(value & ~INT_ASSERTED)
+        self.cause(value & _CAUSES)
+
+    def read_ics(self, _: int) -> int:
+        """ICR without the effects of reading it."""
+        return self.icr | (INT_ASSERTED if self._asserted else 0)
 
     def read_ims(self, _: int) -> int:
         return self.ims
 
     def write_ims(self, _: int, value: int) -> None:
-        new = value & ~self.ims & ~INT_ASSERTED
+        new = value & ~self.ims & _CAUSES
         self.ims |= new
         if self.icr & new:
             self.eicr |= self._other_bit
@@ -158,7 +165,7 @@ class Interrupts:
         return self.iam
 
     def write_iam(self, _: int, value: int) -> None:
-        self.iam = value & ~INT_ASSERTED
+        self.iam = value & _CAUSES
 
     def read_eicr(self, _: int) -> int:
         value = self.eicr
@@ -175,8 +182,10 @@ class Interrupts:
 
     def write_eics(self, _: int, value: int) -> None:
         self.eicr |= value & VECTOR_MASK
-        if value & self.eiac and not self.gpie & MSIX_MODE:
-            self.eicr &= ~self.eiac
+
+    def read_eics(self, _: int) -> int:
+        """EICR without the effects of reading it."""
+        return self.eicr
 
     def read_eims(self, _: int) -> int:
         return self.eims
@@ -203,6 +212,8 @@ class Interrupts:
         return self.gpie
 
     def write_gpie(self, _: int, value: int) -> None:
+        if (value ^ self.gpie) & MSIX_MODE and self._asserted:
+            self._lower()
         self.gpie = value & _GPIE.writable
         self._route()
 
@@ -291,7 +302,7 @@ class Interrupts:
                 if mode is not IrqMode.INTX:
                     host.interrupt(0)
         if mode is IrqMode.INTX:
-            host.intx(self._asserted)
+            host.intx(self._asserted and not self._intx_disabled())
 
     def _wake_at(self, when: int) -> None:
         if self._timer is not None:

@@ -58,7 +58,9 @@ class Nic(PciFunction):
         self.wire: Wire | None = None
         self.regs = RegisterFile()
         self.stats = Stats(self.regs, QUEUES)
-        self.interrupts = Interrupts(clock, lambda: self.config.settings.irq_mode)
+        self.interrupts = Interrupts(
+            clock, lambda: self.config.settings.irq_mode, lambda: self.config.settings.intx_disabled
+        )
         self.link = Link(clock, self._link_changed)
         self.complaints = Complaints(clock)
         self.rx = Receiver(self.regs, QUEUES, self.stats, self.interrupts, self.complaints)

@@ -16,9 +16,9 @@ from igb_hw.registers import MAP
 from pyvfio_user.memory import MemoryHost
 
 MAC = bytes.fromhex("525400123456")
-MEMORY = 4 << 20
+MEMORY = 8 << 20
 RX_RING, TX_RING = 0x10000, 0x20000  # ring of queue q: + q * 0x1000
-RX_BUFFERS, TX_BUFFERS = 0x100000, 0x200000
+RX_BUFFERS, TX_BUFFERS = 0x100000, 0x600000
 
 
 @dataclass
