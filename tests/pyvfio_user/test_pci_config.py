@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyvfio_user.device import IrqMode, Reset
@@ -360,6 +360,7 @@ writes = st.lists(
 class TestMasks:
     """Properties that hold whatever is written."""
 
+    @settings(max_examples=40)
     @given(writes)
     def test_whole_and_byte_writes_are_equal(self, operations: list[tuple[int, bytes]]) -> None:
         whole, bytewise = make(), make()
@@ -374,6 +375,7 @@ class TestMasks:
         assert whole.read(0, 4096) == bytewise.read(0, 4096)
         assert whole.settings == bytewise.settings
 
+    @settings(max_examples=40)
     @given(writes)
     def test_reset_undoes_any_writes(self, operations: list[tuple[int, bytes]]) -> None:
         config = make()
@@ -382,6 +384,7 @@ class TestMasks:
         config.reset(keep_sticky=False)
         assert config.read(0, 4096) == make().read(0, 4096)
 
+    @settings(max_examples=40)
     @given(writes)
     def test_the_capability_chain_survives_any_writes(self, operations: list[tuple[int, bytes]]) -> None:
         config = make()

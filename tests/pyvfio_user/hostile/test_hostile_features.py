@@ -35,13 +35,13 @@ def state(raw: Any) -> int:
 
 @pytest.mark.parametrize("number", [*KNOWN, 0, 3, 9, 0xFFFF])
 @pytest.mark.parametrize("operation", [0, GET, SET, PROBE, GET | SET, GET | SET | PROBE, GET | PROBE, 1 << 19, 1 << 31])
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 15, 16, 23, 24, 64])
-def test_every_operation_with_every_length(raw: Any, number: int, operation: int, length: int) -> None:
-    error, reply = raw.ask(FEATURE, feature(number | operation, b"\xff" * length))
-    assert error != raw.CLOSED
-    if number not in KNOWN or operation in (0, GET | SET, 1 << 19, 1 << 31):
-        assert error != 0
-    assert len(reply) <= 8 + 64
+def test_every_operation_with_every_length(raw: Any, number: int, operation: int) -> None:
+    for length in (0, 1, 7, 8, 15, 16, 23, 24, 64):
+        error, reply = raw.ask(FEATURE, feature(number | operation, b"\xff" * length))
+        assert error != raw.CLOSED
+        if number not in KNOWN or operation in (0, GET | SET, 1 << 19, 1 << 31):
+            assert error != 0
+        assert len(reply) <= 8 + 64
     assert raw.still_served()
 
 

@@ -49,9 +49,9 @@ def test_sizes_that_no_message_has_end_the_connection(raw: Any, size: int) -> No
 
 
 @pytest.mark.parametrize("command", [c for c in m.Command if c not in (m.Command.DEVICE_RESET, m.Command.VERSION)])
-@pytest.mark.parametrize("length", [0, 1, 3, 4, 7, 12])
-def test_payloads_that_are_too_short(raw: Any, command: int, length: int) -> None:
-    assert raw.errno(command, b"\xff" * length) == errno.EINVAL
+def test_payloads_that_are_too_short(raw: Any, command: int) -> None:
+    for length in (0, 1, 3, 4, 7, 12):
+        assert raw.errno(command, b"\xff" * length) == errno.EINVAL
     assert raw.still_served()
 
 

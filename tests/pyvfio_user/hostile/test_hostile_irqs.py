@@ -73,10 +73,10 @@ def test_ranges_beyond_the_vectors(raw: Any, start: int, count: int, flags: int)
 
 
 @pytest.mark.parametrize("flags", [a | b for a, b in itertools.product((NONE, BOOL, EVENTFD), (MASK, UNMASK, TRIGGER))])
-@pytest.mark.parametrize("start", [1, 9, 10, 2**32 - 1])
-def test_no_vectors_at_all(raw: Any, flags: int, start: int) -> None:
+def test_no_vectors_at_all(raw: Any, flags: int) -> None:
     """Only NONE|TRIGGER with start 0 means something: disable."""
-    assert raw.errno(SET, payload(flags, MSIX, start, 0)) == errno.EINVAL
+    for start in (1, 9, 10, 2**32 - 1):
+        assert raw.errno(SET, payload(flags, MSIX, start, 0)) == errno.EINVAL
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 4, 100])

@@ -66,12 +66,12 @@ def test_count_and_data_differ(raw: Any, length: int) -> None:
     assert raw.read(1, 0, 8) == bytes(8)
 
 
-@pytest.mark.parametrize("offset", [1, 3, 0x7FF, 4091])
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_any_length_and_alignment_inside_is_served(raw: Any, offset: int, count: int) -> None:
-    data = bytes(range(1, 1 + count))
-    assert raw.write(1, offset, data) == 0
-    assert raw.read(1, offset, count) == data
+def test_any_length_and_alignment_inside_is_served(raw: Any) -> None:
+    for offset in (1, 3, 0x7FF, 4091):
+        for count in range(1, 6):
+            data = bytes(range(count, 2 * count))
+            assert raw.write(1, offset, data) == 0
+            assert raw.read(1, offset, count) == data
 
 
 def test_the_rom_is_read_only(raw: Any) -> None:
