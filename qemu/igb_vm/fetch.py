@@ -176,14 +176,9 @@ class AptRoot:
             self._apt("apt-get", ["update", "-o", "APT::Update::Error-Mode=any"], show)
         (self.path / "updated").touch()
 
-    def _apt(self, program: str, arguments: Sequence[str], show: Callable[[float], None] | None = None) -> str:
-        """Run one of apt's programs on this root; its output. Raises VmError with apt's own first complaint."""
-        command = [program, "-c", str(self.path / "apt.conf"), *arguments]
-        if show is None:
-            run = subprocess.run(command, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            status, output, errors = run.returncode, run.stdout, run.stderr
-        else:
-            status, output, errors = _run_watched(command, show)
+    def _apt(self, program: str, arguments: Sequence[str], show: Callable[[float], None] = lambda percent: None) -> str:
+        """Run one of apt's programs on this root; its output. Raises VmError with apt's own first complaints."""
+        status, output, errors = _run_watched([program, "-c", str(self.path / "apt.conf"), *arguments], show)
         if status != 0:
             lines = [line for line in errors.splitlines() + output.splitlines() if line.startswith(("E:", "Err:"))]
             detail = " / ".join(line.removeprefix("E: ").strip() for line in lines[:3]) or f"status {status}"

@@ -53,7 +53,8 @@ class Guest:
     needs. devices: for -device, each a mapping (passed as JSON) or QEMU's own text. arguments: more of QEMU's. append:
     more of the kernel's. accel: "kvm" or "tcg", "auto" for KVM where it truly works. modules, packages, programs and
     files: see `initramfs.build`. load: modules to load at boot (igb isn't, by default). pass_fds: kept open for QEMU.
-    console: a file for the console instead of memory.
+    console: a file for the console instead of memory. terminal: a shell in the guest on this process's own terminal
+    (see `wait`).
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Guest:
         files: Mapping[str, Path] | None = None,
         pass_fds: Sequence[int] = (),
         console: Path | None = None,
+        terminal: bool = False,
         mirror: str | None = None,
     ) -> None:
         self.qemu = qemu or get_qemu(mirror=mirror)
@@ -91,6 +93,7 @@ class Guest:
             self.kernel, modules=[*modules, *load], packages=packages, programs=programs, files=files, mirror=mirror
         )
         self._console_path = console
+        self._terminal = terminal
         self._console = -1
         self._log = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,9 +127,8 @@ class Guest:
         try:
             command = self.command([theirs.fileno() for _, theirs in pairs])
             fds = [self._console, *(theirs.fileno() for _, theirs in pairs), *self.pass_fds]
-            self._process = process.spawn(
-                command, env=self.qemu.program.env, pass_fds=fds, stdout=self._log, stderr=self._log
-            )
+            own = {"stdin": None, "stdout": None} if self._terminal else {"stdout": self._log}
+            self._process = process.spawn(command, env=self.qemu.program.env, pass_fds=fds, stderr=self._log, **own)
         except OSError as error:
             self.close()
             raise GuestError(f"can't start QEMU: {error}") from None
@@ -147,6 +149,7 @@ class Guest:
 
     def command(self, fds: Sequence[int]) -> list[str]:
         """QEMU's command line; fds: the monitor's socket and the ports'."""
+        shell = " igb_vm.shell" if self._terminal else ""
         load = f" igb_vm.load={','.join(self.load)}" if self.load else ""
         accel = "kvm" if self.accel == "kvm" else "tcg,thread=multi"
         cpu = "host" if self.accel == "kvm" else "max"
@@ -156,7 +159,7 @@ class Guest:
             *("-accel", accel, "-cpu", cpu, "-smp", str(self.smp), "-m", self.memory),
             *("-object", f"memory-backend-memfd,id=m,size={self.memory},share=on"),
             *("-kernel", str(self.kernel.vmlinuz), "-initrd", str(self._initrd)),
-            *("-append", f"{_KERNEL_ARGUMENTS}{load} {self.append}".strip()),
+            *("-append", f"{_KERNEL_ARGUMENTS}{shell}{load} {self.append}".strip()),
             *("-chardev", f"file,id=console,path=/proc/self/fd/{self._console},append=on"),
             *("-serial", "chardev:console"),
             *("-chardev", f"socket,id=qmp,fd={fds[0]}", "-qmp", "chardev:qmp"),
@@ -165,6 +168,8 @@ class Guest:
         for index, fd in enumerate(fds[1:]):
             words += ["-chardev", f"socket,id=agent{index},fd={fd}"]
             words += ["-device", f"virtserialport,bus=agents.0,chardev=agent{index},name=agent{index}"]
+        if self._terminal:
+            words += ["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]
         for device in self.devices:
             words += ["-device", device]
         return self.qemu.program.command(*words, *self.arguments)
@@ -255,6 +260,14 @@ class Guest:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise GuestTimeout(f"the guest didn't switch off within {timeout:g} s", self.console[-_TAIL:]) from None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the guest is off, where it goes by itself when one leaves the `terminal`. Raises GuestTimeout."""
+        if self._process is not None:
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                raise GuestTimeout(f"the guest is still on after {timeout:g} s") from None
 
     def close(self) -> None:
         """End QEMU, whatever state the guest is in. Console and log stay readable. May be called again."""

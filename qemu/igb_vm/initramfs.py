@@ -1,12 +1,15 @@
 """The guest's whole userland as an initramfs: a cpio archive (newc format, kernel's buffer-format.rst) made in Python.
 
 It holds busybox, the network and tracing tools with their libraries, the kernel's modules, /init and the agent. It's
-kept in the cache under a hash of all that goes into it. It isn't compressed: unpacking would be the guest's work.
+kept in the cache under a hash of all that goes into it. It isn't compressed, as unpacking is the guest's work:
+measured with TCG, booting takes 3.4 s of processor time, with lz4 3.7 s, with zstd 3.8 s, with gzip 4.5 s.
 """
 
 import hashlib
+import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +21,7 @@ from igb_vm.packages import Tree, ensure
 
 PACKAGES = ("busybox-static", "dash", "iproute2", "ethtool", "iperf3", "iputils-ping", "trace-cmd")
 PROGRAMS = ("dash", "ip", "tc", "ss", "bridge", "ethtool", "iperf3", "ping", "trace-cmd")
+_KEEP_SECONDS = 14 * 86400.0  # what no guest has used for so long is removed
 # /init loads these for the agent's ports.
 BOOT_MODULES = ("virtio_pci", "virtio_console")
 # Worth having with a network card; a kernel may lack some.
@@ -147,6 +151,10 @@ def build(
             for path, (data, mode) in extra.items():
                 archive.file(path, data, mode)
             write_atomically(target, archive.finish())
+        os.utime(target)
+        for other in target.parent.glob("*.cpio"):
+            if other.stat().st_mtime < time.time() - _KEEP_SECONDS:
+                other.unlink()
     return target
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -199,3 +200,23 @@ def test_kernel_arguments_arrive_and_modules_load_at_boot(tmp_path: Path) -> Non
         assert {"igb", "dummy"} <= {line.split()[0] for line in guest.run("lsmod").output.splitlines()}
         assert guest.run("cat /etc/extra; nproc").output == "from the host2\n"
     assert "init: done" in console.read_text()
+
+
+def test_a_person_gets_a_shell_on_their_terminal() -> None:
+    code = "from igb_vm import Guest\nwith Guest(terminal=True) as g:\n    g.wait(60)"
+    ours, theirs = pty.openpty()
+    person = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs)
+    os.close(theirs)
+    seen = b""
+    lines = [b"echo $((6*7))\n", b"exit\n"]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            seen += os.read(ours, 4096)
+        except OSError:  # the other end has closed
+            break
+        if lines and seen.count(b"guest# ") > 2 - len(lines):
+            os.write(ours, lines.pop(0))
+    assert person.wait(20) == 0
+    os.close(ours)
+    assert b"\n42\r" in seen
