@@ -33,18 +33,36 @@ class Control:
         self._phy_was_reset = True
 
     def write_ctrl(self, _: int, value: int) -> None:
-        """RST acts at once and reads 0 again: no driver waits for it in vain."""
+        """RST acts at once and reads 0 again: no driver waits for it in vain. What is written with it holds, but for
+        the master's being disabled: that is how Linux resets the card, and it never takes it back."""
         nic = self._nic
         if value & _CTRL["RST"]:
             nic.software_reset()
+            value &= ~_CTRL["GIO_MASTER_DISABLE"]
         nic.regs.store(_CTRL_WORD, value)
         if value & _CTRL["PHY_RST"]:
             self._phy_was_reset = True
             nic.phy.reset()
         nic.phy.hold(bool(value & _CTRL["PHY_RST"]))
-        nic.link.set_up = bool(value & _CTRL["SLU"])
-        nic.link.update()
+        self._apply()
         nic.rx.configure()
+        nic.tx.resume()
+
+    def reset(self) -> None:
+        """CTRL is back at its reset value."""
+        self._apply()
+        self.loopback_changed()
+
+    def power_on(self) -> None:
+        """The PHY was reset as well."""
+        self._phy_was_reset = True
+
+    def _apply(self) -> None:
+        nic = self._nic
+        ctrl = self._words[_CTRL_WORD]
+        nic.rx.halted = nic.tx.halted = bool(ctrl & _CTRL["GIO_MASTER_DISABLE"])
+        nic.link.set_up = bool(ctrl & _CTRL["SLU"])
+        nic.link.update()
 
     def read_status(self, _: int) -> int:
         value = self._words[_STATUS_WORD] & ~_COMPUTED

@@ -110,8 +110,8 @@ class Nic(PciFunction):
         self.interrupts.cause(LSC)
         if up:
             self.tx.resume()
-        if not self._busy:
-            self.process()
+        # A register access that changes the link mustn't do the rings' work itself: its answer comes first.
+        self.clock.call_at(self.clock.now(), self.process)
 
     def _loop_back(self, frames: list[Frame]) -> None:
         self._looped += frames
@@ -243,6 +243,7 @@ class Nic(PciFunction):
         self.regs.reset()
         self.interrupts.power_on()
         self._reset_parts()
+        self.control.power_on()
         self.phy.reset()
 
     def _reset_parts(self) -> None:
@@ -253,9 +254,7 @@ class Nic(PciFunction):
         self._load_address()
         self.rx.reset()
         self.tx.reset()
-        self.link.set_up = True
-        self.link.update()
-        self.control.loopback_changed()
+        self.control.reset()
 
     def _load_address(self) -> None:
         """The NVM's address is the first receive address after a reset (section 3.3.1.1)."""

@@ -65,7 +65,7 @@ class Ring:
 
     def refresh(self, host: Host) -> None:
         """Takes base and length from the registers and looks for the ring in shared memory, if either may have
-        changed. Raises DmaError if the ring isn't in memory."""
+        changed. Raises DmaError if the ring isn't in memory. An empty one isn't looked for: it may be half set up."""
         if self.stale:
             words = self._words
             self.base = words[self._bah] << 32 | words[self._bal]
@@ -74,10 +74,10 @@ class Ring:
             self._generation = -1
         if self._generation != host.generation:
             self.view = None
-            if self.count:
+            if self.pending:
                 view = host.view(self.base, self.count * DESCRIPTOR)
                 self.view = view.cast("B").cast("Q") if view is not None else None
-            self._generation = host.generation
+                self._generation = host.generation
 
     @property
     def pending(self) -> int:

@@ -90,6 +90,7 @@ class Receiver:
         self.host: Host | None = None
         self.link = False
         self.looping = False
+        self.halted = False  # CTRL.GIO_MASTER_DISABLE
         self.refill = 0  # a bit for each ring that got descriptors while frames wait for it
         self._filter_stale = self._steering_stale = True
         self._buffered = 0  # bytes in the packet buffer
@@ -450,7 +451,7 @@ class Receiver:
     def _fill(self, ring: RxRing, frames: Sequence[RxFrame]) -> int:
         """Writes as many frames as there are descriptors for, and raises the queue's interrupt cause."""
         host = self.host
-        if host is None:
+        if host is None or self.halted:
             return 0
         epoch = ring.epoch
         done = 0

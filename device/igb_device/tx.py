@@ -99,6 +99,7 @@ class Transmitter:
         self.doorbells = 0  # a bit for each ring with work
         self.looping = False  # PHY or MAC loopback: frames come back instead of leaving
         self.link = False
+        self.halted = False  # CTRL.GIO_MASTER_DISABLE
         self.wire: Wire | None = None
         self.host: Host | None = None
 
@@ -146,7 +147,8 @@ class Transmitter:
     def process(self) -> bool:
         """Works through the rings with doorbells, a batch each. True if more is to be done right away."""
         host = self.host
-        if host is None or not self._words[_TCTL] & _TCTL_EN or not (self.link or self.looping):
+        ready = self._words[_TCTL] & _TCTL_EN and (self.link or self.looping) and not self.halted
+        if host is None or not ready:
             self.doorbells = 0  # `resume` finds them again
             return False
         doorbells, self.doorbells = self.doorbells, 0
