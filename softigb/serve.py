@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +51,12 @@ def serve(
       none                     no cable
     An ADDRESS is unix:/PATH, HOST:PORT or [IPV6]:PORT.
     """
-    from softigb.mac import mac_for, parse_mac
-    from softigb.serving import Card, serve_card
+    gc.disable()  # until everything is loaded: it would look at all that again and again
+    try:
+        from softigb.mac import mac_for, parse_mac
+        from softigb.serving import Card, serve_card
 
-    address = parse_mac(mac) if mac else mac_for(socket)
-    serve_card(Card(socket, wire, address, capture), once, log_level.value.upper())
+        address = parse_mac(mac) if mac else mac_for(socket)
+        serve_card(Card(socket, wire, address, capture), once, log_level.value.upper())
+    finally:
+        gc.enable()

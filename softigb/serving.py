@@ -59,6 +59,7 @@ def serve_card(card: Card, once: bool, log_level: str) -> None:
         # What exists now stays to the end: the collector needn't look at it while packets wait.
         gc.collect()
         gc.freeze()
+        gc.enable()
         print(f"softigb: an 82576, {card.mac.hex(':')}, on {card.wire}, listens on {card.socket}", flush=True)
         _run(loop)
 

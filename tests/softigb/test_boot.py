@@ -90,12 +90,12 @@ def test_commands_of_ones_own(softigb_process, tmp_path):
     assert "Linux" in console.read_text() or "init:" in console.read_text()
 
 
-def marked(mark: str) -> Iterator[Path]:
-    """The processes with this in their environment."""
+def marked(mark: str) -> Iterator[bytes]:
+    """The command lines of the processes with this in their environment."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (process / "environ").read_bytes():
-                yield process
+                yield (process / "cmdline").read_bytes()
         except OSError:
             continue
 
@@ -109,7 +109,7 @@ def test_interrupting_it_leaves_nothing(tmp_path, number):
     boot = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60.0
-        while not any(b"vfio-user-pci" in (process / "cmdline").read_bytes() for process in marked(mark)):
+        while not any(b"vfio-user-pci" in command for command in marked(mark)):
             assert boot.poll() is None, boot.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)

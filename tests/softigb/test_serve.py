@@ -23,8 +23,8 @@ from softigb.mac import mac_for
 
 _SECONDS = 20.0
 _CONFIG, _BAR0 = 7, 0
-_STATUS, _RAL, _RAH = 0x8, 0x5400, 0x5404
-_LU = 2
+_CTRL, _STATUS, _RAL, _RAH = 0x0, 0x8, 0x5400, 0x5404
+_SLU, _LU = 0x40, 2
 
 
 class Serve:
@@ -242,6 +242,7 @@ def test_a_tap_that_vanishes_is_link_down(serve):
         pytest.skip(f"no TAP here: {error.strerror}")
     server = serve(wire=f"fd:{fd}", pass_fds=(fd,))
     with Client(server.path) as client:
+        client.write(_BAR0, _CTRL, _SLU.to_bytes(4, "little"))
         assert becomes(lambda: bool(read32(client, _STATUS) & _LU))
         subprocess.run(["ip", "link", "delete", name], check=True)
         os.close(fd)
