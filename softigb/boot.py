@@ -25,6 +25,7 @@ class NetworkKind(enum.StrEnum):
     AUTO = "auto"
     NAMESPACE = "namespace"
     PASST = "passt"
+    SLIRP = "slirp"
 
 
 class Accel(enum.StrEnum):
@@ -40,7 +41,7 @@ def boot(
         str | None, typer.Option(metavar="SPEC", help="As for softigb serve [default: a network of its own].")
     ] = None,
     network: Annotated[
-        NetworkKind, typer.Option(help="A network namespace with a TAP where allowed, else passt.")
+        NetworkKind, typer.Option(help="A network namespace with a TAP where allowed, else passt, else slirp.")
     ] = NetworkKind.AUTO,
     run: Annotated[
         list[str] | None, typer.Option(metavar="CMD", help="Run this in the guest, not the tour; may be repeated.")

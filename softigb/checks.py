@@ -53,10 +53,8 @@ def run_checks(mirror: str | None, boot_with_kvm: bool) -> list[Check]:
     tun, namespaces, passt = _tun(), _namespaces(), _passt(can_fetch)
     if tun.level is Level.OK and namespaces.level is Level.OK:
         passt = Check(Level.OK, passt.what, f"{passt.found} (not needed: a namespace with a TAP does better)")
-    elif passt.level is Level.OK:  # it takes the place of a namespace with a TAP
-        tun, namespaces = (
-            check if check.level is Level.OK else replace(check, level=Level.WARN) for check in (tun, namespaces)
-        )
+    elif namespaces.level is not Level.OK:
+        passt = Check(Level.WARN, passt.what, "needs namespaces too", "none needed: slirp, in QEMU, takes its place")
     return [
         _python(),
         _system(),
@@ -163,13 +161,14 @@ def _kvm(qemu: Qemu | None, kernel: Kernel | None, boot_with_kvm: bool) -> Check
 
 
 def _tun() -> Check:
+    """Without it, without namespaces or without passt, `softigb boot` has another network, a slower one."""
     what = "TAP"
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        return Check(Level.FAIL, what, "no /dev/net/tun", "modprobe tun (in a container: pass the device in)")
+        return Check(Level.WARN, what, "no /dev/net/tun", "modprobe tun (in a container: pass the device in)")
     except OSError as error:
-        return Check(Level.FAIL, what, f"/dev/net/tun: {error.strerror}", "chmod 666 /dev/net/tun, as udev has it")
+        return Check(Level.WARN, what, f"/dev/net/tun: {error.strerror}", "chmod 666 /dev/net/tun, as udev has it")
     return Check(Level.OK, what, "/dev/net/tun can be opened")
 
 
@@ -190,7 +189,7 @@ def _namespaces() -> Check:
         return Check(Level.OK, what, kind)
     reason = ran.stderr.strip().rpartition("\n")[2]
     remedy = "sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0, or be root"
-    return Check(Level.FAIL, what, reason, remedy)
+    return Check(Level.WARN, what, reason, remedy)
 
 
 def _passt(can_fetch: bool) -> Check:
@@ -201,7 +200,7 @@ def _passt(can_fetch: bool) -> Check:
         return Check(Level.OK, what, "fetched")
     if can_fetch:
         return Check(Level.OK, what, "not installed: softigb boot fetches it where it's needed")
-    return Check(Level.FAIL, what, "not installed", "apt-get install passt")
+    return Check(Level.WARN, what, "not installed", "apt-get install passt")
 
 
 def _iproute() -> Check:

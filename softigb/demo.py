@@ -61,7 +61,7 @@ class Demo:
 
     def _card(self) -> str:
         self._machine.start_card()
-        where = {"namespace": "a TAP in a network namespace", "passt": "passt"}
+        where = {"namespace": "a TAP in a network namespace", "passt": "passt", "slirp": "slirp"}
         network = self._machine.network
         return f"82576 on {where[network.kind] if network is not None else self._machine.settings.wire}"
 
@@ -69,7 +69,7 @@ class Demo:
         self._machine.boot()
         release = self._ask("uname -r").strip()
         guest = self._machine.guest
-        return f"Linux {release}, QEMU {guest.qemu.version_text}, {guest.accel.upper()}, {guest.smp} CPU"
+        return f"Linux {release}, QEMU {guest.qemu.version_text}, {guest.accel.upper()}, {guest.smp} CPU{'s'[: guest.smp > 1]}"
 
     def _driver(self) -> str:
         seconds = self._machine.load_driver()

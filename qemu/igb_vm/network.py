@@ -1,10 +1,12 @@
 """A network for a card, made without root: a real Linux kernel as the peer, with an iperf3 and an HTTP server.
 
-Where possible it's a network namespace (in a user namespace, unless root) with a TAP; where /dev/net/tun or namespaces
-are forbidden it's passt, which carries the guest's connections over ordinary sockets of the host.
+Where possible it's a network namespace (in a user namespace, unless root) with a TAP; where /dev/net/tun is forbidden
+it's passt, which carries the guest's connections over ordinary sockets of the host. passt locks itself into namespaces;
+where these are forbidden too, as in most containers, it's slirp, which is in QEMU and does the same, slower.
 """
 
 import ctypes
+import ipaddress
 import json
 import os
 import shutil
@@ -25,18 +27,22 @@ from igb_vm.holder import Settings, libc, listening
 from igb_vm.loader import Program
 from igb_vm.packages import ensure
 from igb_vm.progress import say
+from igb_vm.qemu import get_qemu
 
 _SETUP_SECONDS = 30.0
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_SO_ACCEPTCON = 0x10000  # in /proc/net/unix: it listens
+_SLIRP_MTU = 1500
+_KINDS = ("namespace", "passt", "slirp")  # the best first
 
 
 class Network:
     """A peer for a card's cable. A context manager; all of it is gone at exit, or when Python dies.
 
-    kind: "namespace", "passt", or "auto" for the first of them that works. iperf: serve iperf3. queues: of the TAP.
-    After entry: `kind`; `host_ip`, `guest_ip`, `host_ip6`, `guest_ip6`, `prefix`, `prefix6`; `http_port`, `iperf_port`
-    (on host_ip, as the guest sees it); and either `tap_fds` (frames with a virtio_net_hdr, non-blocking; `tap_fd` is
-    the first) and `name`, or `socket` (passt's, QEMU's stream format). Raises VmError on entry if neither works.
+    kind: "namespace", "passt", "slirp", or "auto" for the first of them that works. iperf: serve iperf3. queues: of the
+    TAP. After entry: `kind`; `host_ip`, `guest_ip`, `host_ip6`, `guest_ip6`, `prefix`, `prefix6`; `http_port`,
+    `iperf_port` (on host_ip, as the guest sees it); and either `tap_fds` (frames with a virtio_net_hdr, non-blocking;
+    `tap_fd` is the first) and `name`, or `socket` (QEMU's stream format). Raises VmError on entry if none works.
     """
 
     host_ip, guest_ip, prefix = "10.0.2.1", "10.0.2.2", 24
@@ -46,8 +52,8 @@ class Network:
     def __init__(
         self, kind: str = "auto", *, mtu: int = 1500, queues: int = 1, iperf: bool = True, mirror: str | None = None
     ) -> None:
-        if kind not in ("auto", "namespace", "passt"):
-            raise VmError(f"{kind!r} is no kind of network: auto, namespace or passt")
+        if kind not in ("auto", *_KINDS):
+            raise VmError(f"{kind!r} is no kind of network: auto, {', '.join(_KINDS)}")
         if not 1280 <= mtu <= 65521 or not 1 <= queues <= 256:
             raise VmError(f"an MTU is 1280 to 65521 and a TAP has 1 to 256 queues, not {mtu} and {queues}")
         self.kind = kind
@@ -68,17 +74,17 @@ class Network:
     def __enter__(self) -> Self:
         if self._holder is not None:
             raise VmError("this network is open already")
+        kinds = list(_KINDS) if self.kind == "auto" else [self.kind]
         try:
-            if self.kind == "auto":
+            while True:
                 try:
-                    self._start_namespace()
+                    self._start(kinds.pop(0))
+                    break
                 except VmError as why:
-                    say(f"{why}: using passt")
-                    self._start_passt()
-            elif self.kind == "namespace":
-                self._start_namespace()
-            else:
-                self._start_passt()
+                    if not kinds:
+                        raise
+                    self.close()
+                    say(f"{why}: using {kinds[0]}")
         except BaseException:
             self.close()
             raise
@@ -93,11 +99,11 @@ class Network:
     def tap_fd(self) -> int:
         """The TAP's first queue. Raises VmError where there's no TAP (passt)."""
         if not self.tap_fds:
-            raise VmError("this network has no TAP: it's passt's, or not open")
+            raise VmError("this network has no TAP: it's passt's or slirp's, or not open")
         return self.tap_fds[0]
 
     def popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a program in the namespace, as root there; with passt, on the host. It's killed at close.
+        """Start a program in the namespace, as root there; without one, on the host. It's killed at close.
 
         options: stdin, stdout, stderr, env and pass_fds as `process.spawn` has them.
         """
@@ -154,6 +160,13 @@ class Network:
             self._folder = None
             self.socket = None
 
+    def _start(self, kind: str) -> None:
+        if kind == "namespace":
+            self._start_namespace()
+        else:
+            self._start_userspace(kind)
+        self.kind = kind
+
     def _start_namespace(self) -> None:
         iperf = _program("iperf3", self._mirror) if self._iperf else None
         settings = Settings(
@@ -186,39 +199,60 @@ class Network:
         if "error" in answer:
             self.close()
             raise VmError(answer["error"])
-        self.kind = "namespace"
 
-    def _start_passt(self) -> None:
-        passt = _program("passt", self._mirror)
-        if self._iperf:
-            iperf = _program("iperf3", self._mirror)
-            self.iperf_port = _free_port()
+    def _start_userspace(self, kind: str) -> None:
+        """passt or slirp, behind a socket; the guest reaches this machine's loopback at `host_ip`."""
+        iperf = _program("iperf3", self._mirror) if self._iperf else None
         self._web = webserver.serve("127.0.0.1", 0)
         self.http_port = self._web.server_port
         # A short path: a socket's may have 107 bytes.
         self._folder = tempfile.TemporaryDirectory(
-            prefix="passt-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None
+            prefix=f"{kind}-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None
         )
-        path = Path(self._folder.name, "s")
-        arguments = ["--foreground", "--quiet", "--socket", str(path), "--mtu", str(self.mtu)]
-        arguments += ["--address", self.guest_ip, "--netmask", str(self.prefix), "--gateway", self.host_ip]
-        arguments += ["--address", self.guest_ip6, "--gateway", self.host_ip6, "--no-dhcp-dns"]
+        self.socket = Path(self._folder.name, "s")
+        ready = Path(self._folder.name, "pid")
+        program, arguments = self._passt(self.socket, ready) if kind == "passt" else self._slirp(self.socket)
         with tempfile.TemporaryFile() as log:
-            self._holder = process.spawn(passt.command(*arguments), env=passt.env, stdout=log, stderr=log)
+            self._holder = process.spawn(program.command(*arguments), env=program.env, stdout=log, stderr=log)
             deadline = time.monotonic() + _SETUP_SECONDS
-            while not path.exists():
+            while not (ready.exists() if kind == "passt" else _listens(self.socket)):
                 if self._holder.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    said = " / ".join(log.read().decode(errors="replace").split("\n")[:3])
-                    raise VmError(f"passt doesn't start: {said}")
+                    said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+                    raise VmError(f"{kind} doesn't start: {said}")
                 time.sleep(0.01)
-        self.kind, self.socket = "passt", path
-        if self._iperf:
+        if iperf is not None:
+            self.iperf_port = _free_port()
             self.popen(iperf.command("-s", "-B", "127.0.0.1", "-p", str(self.iperf_port)), env=iperf.env)
             while not listening(self.iperf_port):
                 if time.monotonic() > deadline:
                     raise VmError("iperf3 doesn't start")
                 time.sleep(0.01)
+
+    def _passt(self, path: Path, pid: Path) -> tuple[Program, list[str]]:
+        """passt writes its process id when it has locked itself in, which is where it fails if it does."""
+        words = ["--foreground", "--quiet", "--socket", str(path), "--pid", str(pid), "--mtu", str(self.mtu)]
+        words += ["--address", self.guest_ip, "--netmask", str(self.prefix), "--gateway", self.host_ip]
+        words += ["--address", self.guest_ip6, "--gateway", self.host_ip6, "--no-dhcp-dns"]
+        return _program("passt", self._mirror), words
+
+    def _slirp(self, path: Path) -> tuple[Program, list[str]]:
+        """A QEMU without a machine, whose hub joins slirp and a socket."""
+        if self.mtu > _SLIRP_MTU:
+            raise VmError(f"slirp has an MTU of {_SLIRP_MTU}, not {self.mtu}")
+        network = ipaddress.ip_interface(f"{self.host_ip}/{self.prefix}").network
+        network6 = ipaddress.ip_interface(f"{self.host_ip6}/{self.prefix6}").network
+        netdevs = [
+            {"type": "user", "id": "slirp", "net": str(network), "host": self.host_ip, "dhcpstart": str(network[16])}
+            | {"ipv6-prefix": str(network6[0]), "ipv6-prefixlen": self.prefix6, "ipv6-host": self.host_ip6},
+            {"type": "hubport", "id": "port0", "hubid": 0, "netdev": "slirp"},
+            {"type": "stream", "id": "wire", "server": True, "addr": {"type": "unix", "path": str(path)}},
+            {"type": "hubport", "id": "port1", "hubid": 0, "netdev": "wire"},
+        ]
+        words = ["-machine", "none", "-nodefaults", "-no-user-config", "-display", "none"]
+        for netdev in netdevs:
+            words += ["-netdev", json.dumps(netdev)]
+        return get_qemu(mirror=self._mirror).program, words
 
     def _enter(self) -> None:
         """In a new child, before it becomes the program: go where the holder is."""
@@ -245,6 +279,15 @@ def _python_path() -> dict[str, str]:
     here = str(Path(__file__).parent.parent)
     others = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": f"{here}{os.pathsep}{others}" if others else here}
+
+
+def _listens(path: Path) -> bool:
+    """Whether a unix socket is listened on; one that connects to find out would be the card, to its owner."""
+    for line in Path("/proc/net/unix").read_text().splitlines():
+        words = line.split(maxsplit=7)
+        if words[7:] == [str(path)] and int(words[3], 16) & _SO_ACCEPTCON:
+            return True
+    return False
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
-"""The network for a card: a namespace whose kernel answers on the TAP, and passt."""
+"""The network for a card: a namespace whose kernel answers on the TAP, and without one passt and slirp."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP
@@ -14,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from igb_vm import Network, VmError
 from igb_vm.holder import listening
+from igb_vm.loader import Program
 
 VNET_HEADER = 10  # bytes: struct virtio_net_hdr, as a TAP has it by default
 
@@ -31,6 +34,16 @@ def exchange(fd: int, frame: bytes, want: type) -> Ether:
         if want in answer:
             return answer
     raise AssertionError("no answer")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes whose parent, the fourth word of /proc/PID/stat, is `pid`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return found
 
 
 def gone(pid: int) -> bool:
@@ -88,13 +101,13 @@ def test_all_is_gone_after_close(network: Network) -> None:
     child = network.popen(["sleep", "60"])
     holder = network._holder
     assert holder is not None
-    children = subprocess.run(["pgrep", "-P", str(holder.pid)], capture_output=True, text=True).stdout.split()
+    children = children_of(holder.pid)
     assert children, "iperf3 should be there"
     fd = network.tap_fd
     network.close()
     assert child.poll() is not None
     assert gone(holder.pid)
-    assert all(gone(int(pid)) for pid in children)
+    assert all(gone(pid) for pid in children)
     with pytest.raises(OSError, match=r".*"):
         os.fstat(fd)
     network.close()
@@ -110,11 +123,11 @@ def test_all_is_gone_when_python_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     holder = int(parent.stdout.readline())
-    children = subprocess.run(["pgrep", "-P", str(holder)], capture_output=True, text=True).stdout.split()
+    children = children_of(holder)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
     assert gone(holder)
-    assert all(gone(int(pid)) for pid in children)
+    assert all(gone(pid) for pid in children)
 
 
 @pytest.mark.netns
@@ -129,9 +142,16 @@ def test_queues_and_mtu() -> None:
         assert network.run([sys.executable, "-c", code], check=True).stdout == "9000\n"
 
 
-@pytest.mark.qemu
-def test_passt_carries_frames_over_its_socket() -> None:
-    with Network("passt") as network:
+@pytest.mark.parametrize("kind", ["passt", pytest.param("slirp", marks=pytest.mark.qemu)])
+def test_frames_over_the_socket(kind: str) -> None:
+    try:
+        made = Network(kind).__enter__()
+    except VmError as why:
+        if kind != "passt" or "namespace" not in str(why):
+            raise
+        pytest.skip(str(why))  # where the kernel forbids passt what it needs
+    with contextlib.closing(made) as network:
+        assert network.kind == kind
         assert network.socket is not None
         assert listening(network.iperf_port)
         with pytest.raises(VmError, match="no TAP"):
@@ -152,6 +172,27 @@ def test_passt_carries_frames_over_its_socket() -> None:
         assert (answer[ARP].op, answer[ARP].psrc) == (2, network.host_ip)
         folder = network.socket.parent
     assert not folder.exists()
+
+
+@pytest.mark.qemu
+def test_where_namespaces_are_forbidden_it_is_slirp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "_start_namespace", refuse)
+    monkeypatch.setattr(
+        Network, "_passt", lambda *_: (Program("sh", ("sh",)), ["-c", "echo no namespaces >&2; exit 1"])
+    )
+    with Network(iperf=False) as network:
+        assert network.kind == "slirp"
+        assert network.socket is not None
+
+
+def refuse(_: Network) -> None:
+    raise VmError("forbidden")
+
+
+@pytest.mark.qemu
+def test_jumbo_frames_are_not_for_slirp() -> None:
+    with pytest.raises(VmError, match="1500"):
+        Network("slirp", mtu=9000, iperf=False).__enter__()
 
 
 def test_bad_settings_are_one_line() -> None:

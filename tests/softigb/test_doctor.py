@@ -59,12 +59,15 @@ def test_a_named_qemu_that_will_not_do_is_a_failure(monkeypatch, tmp_path):
     assert "7.2.0" in check.found
 
 
-def test_passt_takes_the_place_of_a_tap(monkeypatch):
-    monkeypatch.setattr(checks, "_tun", lambda: Check(Level.FAIL, "TAP", "none", "make one"))
+def test_passt_takes_the_place_of_a_tap_and_slirp_that_of_passt(monkeypatch):
+    monkeypatch.setattr(checks, "_tun", lambda: Check(Level.WARN, "TAP", "none", "make one"))
+    monkeypatch.setattr(checks, "_namespaces", lambda: Check(Level.OK, "namespaces", "allowed"))
     monkeypatch.setattr(checks, "_passt", lambda _can_fetch: Check(Level.OK, "passt", "there"))
-    assert by_name(checks.run_checks(None, False))["TAP"].level is Level.WARN
-    monkeypatch.setattr(checks, "_passt", lambda _can_fetch: Check(Level.FAIL, "passt", "none", "get it"))
-    assert by_name(checks.run_checks(None, False))["TAP"].level is Level.FAIL
+    assert by_name(checks.run_checks(None, False))["passt"] == Check(Level.OK, "passt", "there")
+    monkeypatch.setattr(checks, "_namespaces", lambda: Check(Level.WARN, "namespaces", "forbidden", "allow them"))
+    found = by_name(checks.run_checks(None, False))
+    assert [found[name].level for name in ("TAP", "namespaces", "passt")] == [Level.WARN] * 3
+    assert "slirp" in found["passt"].remedy
 
 
 def test_kvm_is_only_called_working_where_a_guest_boots(monkeypatch):

@@ -101,7 +101,7 @@ def outcome(steps: Steps) -> dict[str, bool]:
     return {row.step: row.passed for row in steps.rows}
 
 
-@pytest.mark.parametrize("kind", ["namespace", "passt"])
+@pytest.mark.parametrize("kind", ["namespace", "passt", "slirp"])
 def test_a_good_card_passes_every_step(kind):
     steps = tour(kind=kind)
     assert steps.failed == 0
