@@ -294,7 +294,8 @@ class Transmitter:
 
     def _count(self, frame: Frame) -> None:
         length = sum(map(len, frame.parts))
-        address = bytes(frame.parts[0][:6])
+        first = frame.parts[0]
+        address = bytes(first[:6]) if len(first) >= 6 else b"".join(frame.parts)[:6]
         kind = group(address[0], address)
         offload = frame.offload
         if offload.gso_type:
