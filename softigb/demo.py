@@ -69,7 +69,8 @@ class Demo:
         self._machine.boot()
         release = self._ask("uname -r").strip()
         guest = self._machine.guest
-        return f"Linux {release}, QEMU {guest.qemu.version_text}, {guest.accel.upper()}, {guest.smp} CPU{'s'[: guest.smp > 1]}"
+        processors = f"{guest.smp} CPU{'s' if guest.smp > 1 else ''}"
+        return f"Linux {release}, QEMU {guest.qemu.version_text}, {guest.accel.upper()}, {processors}"
 
     def _driver(self) -> str:
         seconds = self._machine.load_driver()

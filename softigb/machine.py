@@ -17,7 +17,7 @@ from igb_vm.qemu import get_qemu
 from softigb.card import CardProcess
 
 INTERFACE = "eth0"
-LINK_SECONDS = 15.0
+LINK_SECONDS = 15
 """Linux's igb looks at the link every 2 s."""
 
 
@@ -111,17 +111,19 @@ class Machine:
         Raises GuestError if there's no interface then.
         """
         loaded = self.guest.run(
-            f"cut -d' ' -f1 /proc/uptime; modprobe igb && ip link set {INTERFACE} up || exit 1; i=0\n"
-            f'until [ "$(cat /sys/class/net/{INTERFACE}/carrier)" = 1 ]; do\n'
-            f"    i=$((i+1)); [ $i -gt {int(LINK_SECONDS / 0.02)} ] && exit 0; sleep 0.02\n"
-            "done; cut -d' ' -f1 /proc/uptime",
+            "read start _ < /proc/uptime\n"
+            f"modprobe igb && ip link set {INTERFACE} up || exit 1\n"
+            "while read now _ < /proc/uptime; do\n"
+            f'    read carrier < /sys/class/net/{INTERFACE}/carrier; [ "$carrier" = 1 ] && exec echo "$start $now"\n'
+            f"    [ $((${{now%.*}} - ${{start%.*}})) -gt {LINK_SECONDS} ] && exit 0; sleep 0.02\n"
+            "done",
             timeout=60.0,
         )
         if loaded.status != 0:
             said = self.guest.run("dmesg | grep -i igb | tail -n 3").output
-            raise GuestError(" / ".join(["igb made no interface", *loaded.output.split("\n")[1:], *said.splitlines()]))
+            raise GuestError(" / ".join(["igb made no interface", *loaded.output.splitlines(), *said.splitlines()]))
         times = loaded.output.split()
-        return float(times[1]) - float(times[0]) if len(times) > 1 else 0.0
+        return float(times[1]) - float(times[0]) if len(times) == 2 else 0.0
 
     def configure(self) -> None:
         """Gives the guest its addresses and a default route, as far as they are known."""
