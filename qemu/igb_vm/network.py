@@ -215,7 +215,7 @@ class Network:
         with tempfile.TemporaryFile() as log:
             self._holder = process.spawn(program.command(*arguments), env=program.env, stdout=log, stderr=log)
             deadline = time.monotonic() + _SETUP_SECONDS
-            while not (ready.exists() if kind == "passt" else _listens(self.socket)):
+            while not (_written(ready) if kind == "passt" else _listens(self.socket)):
                 if self._holder.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -279,6 +279,10 @@ def _python_path() -> dict[str, str]:
     here = str(Path(__file__).parent.parent)
     others = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": f"{here}{os.pathsep}{others}" if others else here}
+
+
+def _written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _listens(path: Path) -> bool:
