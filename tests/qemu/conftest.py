@@ -29,7 +29,7 @@ PROGRAMS = ("lspci", "setpci", "python3.13")
 ENDPOINT = Path(__file__).with_name("endpoint.py")
 LINK_SECONDS = 15
 _SHOWN = 6000
-_LOSSES = re.compile(r"errors|drop|failed|csum_err|coll|timeout|hung|restart")
+_LOSSES = re.compile(r"errors|drop|failed|csum_err|coll|timeout|hung")
 _TROUBLE = re.compile(
     r"Unit Hang|NETDEV WATCHDOG|Call Trace|BUG:|Oops|hw csum failure|PCIe link lost|transmit queue .* timed out"
 )
@@ -54,14 +54,29 @@ def _files() -> dict[str, Path]:
 
 
 class Rig:
-    """A card, its wire and a guest. `network` is the wire's other end where it is one of igb_vm's."""
+    """Cards and a guest that has them: eth0, and so on. `card` is the first.
 
-    def __init__(self, card: CardProcess, guest: Guest, network: Network | None, mac: str) -> None:
-        self.card = card
+    network: the other end of the first card's wire, where it is one of igb_vm's. macs: the cards' addresses.
+    `tolerant`: troubles that the guest's kernel sees are no failure.
+    """
+
+    def __init__(
+        self, cards: Sequence[CardProcess], guest: Guest, network: Network | None, macs: Sequence[str]
+    ) -> None:
+        self.cards = list(cards)
         self.guest = guest
         self.network = network
-        self.mac = mac
+        self.macs = list(macs)
+        self.tolerant = False
         self._told: set[str] = set()
+
+    @property
+    def card(self) -> CardProcess:
+        return self.cards[0]
+
+    @property
+    def mac(self) -> str:
+        return self.macs[0]
 
     @property
     def net(self) -> Network:
@@ -215,9 +230,10 @@ class Rig:
         assert "result is PASS" in said
 
     def check(self) -> None:
-        """Fails if the card's process or the guest's kernel complained about anything."""
-        assert "Traceback" not in self.card.log, self.card.log
-        if self.guest.alive:
+        """Fails if a card's process or the guest's kernel complained about anything."""
+        for card in self.cards:
+            assert "Traceback" not in card.log, card.log
+        if self.guest.alive and not self.tolerant:
             trouble = [line for line in self.dmesg().splitlines() if _TROUBLE.search(line)]
             new = [line for line in trouble if line not in self._told]
             self._told.update(new)
@@ -229,7 +245,7 @@ class Rig:
         with contextlib.suppress(GuestError):
             if self.guest.alive:
                 said.append(("the guest's kernel", self.guest.run("dmesg | tail -n 40", timeout=5.0).output))
-        said.append(("the card's log", self.card.log))
+        said += [("a card's log", card.log) for card in self.cards]
         return [(title, text[-_SHOWN:]) for title, text in said if text.strip()]
 
 
@@ -243,48 +259,61 @@ def pattern_digest(size: int) -> str:
 
 @contextlib.contextmanager
 def boot_rig(
-    wire: str | None = None,
-    *,
+    *wires: str,
     network: Network | None = None,
+    cards: Sequence[CardProcess] = (),
     mac: str = MAC,
-    pass_fds: Sequence[int] = (),
     capture: Path | None = None,
     load: bool = True,
-    files: dict[str, Path] | None = None,
+    devices: Sequence[Any] = (),
     **options: Any,
 ) -> Iterator[Rig]:
-    """Boots a rig. wire: the card's; without one it's the TAP of `network`, or of a network made for this rig.
+    """Boots a rig. options: as `Guest` has them.
 
-    load: with igb loaded and eth0 up. options: as `Guest` has them.
+    wires: a card for each. Without any there is one card, on the TAP of `network` or of a network made for this rig.
+    cards: some that run already, instead. mac: the first card's, the next ones' are the numbers after it. load: igb
+    is loaded, and eth0 up if there is a network.
     """
     with contextlib.ExitStack() as stack:
-        if wire is None:
+        fds: Sequence[int] = ()
+        if not wires and not cards:
             network = network or stack.enter_context(namespace())
-            pass_fds = network.tap_fds[:1]
-            wire = f"fd:{pass_fds[0]}"
-        card = CardProcess(wire, mac=mac, capture=capture, pass_fds=pass_fds, log_level="info")
-        stack.callback(card.close)
-        card.start()
+            fds = network.tap_fds[:1]
+            wires = (f"fd:{fds[0]}",)
+        first = int(mac.replace(":", ""), 16)
+        macs = [(first + number).to_bytes(6, "big").hex(":") for number in range(len(wires) or len(cards))]
+        for wire, address in zip(wires, macs, strict=False):
+            card = CardProcess(wire, mac=address, capture=capture, pass_fds=fds, log_level="info")
+            cards = [*cards, stack.enter_context(card)]
         guest = Guest(
-            devices=card.devices(),
+            devices=[device for number, card in enumerate(cards) for device in _port(card, number)] + [*devices],
             packages=PACKAGES,
             programs=PROGRAMS,
-            files={**_files(), **(files or {})},
+            files=_files(),
             **options,
         )
         stack.callback(guest.close)
-        rig = Rig(card, guest, network, mac)
+        rig = Rig(cards, guest, network, macs)
         _rigs.append(rig)
         stack.callback(_rigs.remove, rig)
         try:
             guest.start()
             if load:
-                rig.load()
+                rig.sh("modprobe igb")
+                if network is not None:
+                    rig.up()
             yield rig
             rig.check()
         except BaseException:
             _last_words[:] = rig.words()
             raise
+
+
+def _port(card: CardProcess, number: int) -> list[dict[str, Any]]:
+    """QEMU's devices: the card on a PCI Express port of its own, whose bus is 1 + number."""
+    address = {"type": "unix", "path": str(card.socket)}
+    port = {"driver": "pcie-root-port", "id": f"port{number}", "chassis": number, "slot": number}
+    return [port, {"driver": "vfio-user-pci", "id": f"card{number}", "bus": f"port{number}", "socket": address}]
 
 
 @contextlib.contextmanager
