@@ -247,6 +247,21 @@ class Guest:
         """All that QEMU itself has said so far."""
         return _contents(self._log)
 
+    def reset(self, timeout: float = 120.0) -> None:
+        """Press the machine's reset button, and wait until the guest answers again.
+
+        No command may be running. Raises GuestError if it doesn't come back.
+        """
+        deadline = time.monotonic() + timeout
+        self.qmp("set-action", reboot="reset")  # else -no-reboot, which is for panics, ends QEMU
+        self.qmp("system_reset")
+        try:
+            for port in self._ports:
+                self._wait_ready(port, deadline)
+        except (PortClosed, PortTimeout):
+            raise self._failure("the guest didn't come back after a reset") from None
+        self.qmp("set-action", reboot="shutdown")
+
     def shutdown(self, timeout: float = 20.0) -> None:
         """Switch the guest off in order and wait until QEMU has ended. Raises GuestTimeout if it doesn't end."""
         if self._process is None:
