@@ -34,13 +34,13 @@ from igb_device.parse import (
 )
 from igb_device.registers import RegisterFile
 from igb_device.ring import Restarted, RxFrame, RxRing
+from igb_device.rx_write import write_frame
 from igb_device.segmentation import cut
 from igb_device.stats import FCS, Stats, group
 from igb_device.steering import Steering
 from igb_device.wire.base import GSO_NONE, MAX_FRAME, NEEDS_CSUM, Frame, Wire
 from igb_hw.descriptors import RXDADV_STAT_VEXT
 from igb_hw.registers import MAP
-from igb_hw.rx import DescriptorType
 from pyvfio_user.device import Buffer, DmaError, Host
 
 BATCH = 64
@@ -59,17 +59,9 @@ _MIN_HEADER = 14
 _SHORT_LIMIT = 1518  # without RCTL.LPE, with FCS; a VLAN tag more is allowed
 _ZEROS = bytes(_MIN_FRAME)
 
-# write-back bits (section 7.1.5.2); those of the legacy format are in the same places but for the errors
-DD = 1 << 0
-EOP = 1 << 1
-VP = 1 << 3
-_SPH = 1 << 15
-_HDR_LEN_SHIFT = 5
+VP = 1 << 3  # write-back status: the tag was stripped (section 7.1.5.2)
 _IPCS_BITS = STATUS_IPCS | ERROR_IPE
 _L4CS_BITS = STATUS_UDPCS | STATUS_L4CS | ERROR_L4E
-_LEGACY = int(DescriptorType.LEGACY)
-_SPLIT = int(DescriptorType.HDR_SPLIT)
-_SPLIT_ALWAYS = int(DescriptorType.HDR_SPLIT_ALWAYS)
 
 
 class Receiver:
@@ -460,7 +452,7 @@ class Receiver:
             ring.refresh(host)
             free = ring.pending
             for frame in frames:
-                if not self._write(ring, host, frame, free):
+                if not write_frame(ring, host, frame, free):
                     break
                 done += 1
                 free = ring.pending  # head or tail may have been written while memory was waited for
@@ -476,69 +468,3 @@ class Receiver:
                 causes |= RXDMT0
             self._interrupts.rx(ring.queue, causes)
         return done
-
-    def _write(self, ring: RxRing, host: Host, frame: RxFrame, free: int) -> int:
-        """Writes one frame: the number of descriptors used, 0 if `free` aren't enough."""
-        kind = ring.type
-        length = frame.length
-        size = ring.buffer_size
-        if kind in (_SPLIT, _SPLIT_ALWAYS):
-            return self._write_split(ring, host, frame, free)
-        need = 1 if length <= size else -(-length // size)
-        if need > free:
-            return 0
-        head = ring.head
-        if need == 1:
-            ring.copy(host, ring.buffer(host, head), frame.pieces, length)
-            self._write_back(ring, host, head, frame, length, EOP, frame.low)
-            ring.head = head + 1 if head + 1 < ring.count else 0
-            return 1
-        whole = memoryview(b"".join(frame.pieces))
-        for i in range(need):
-            chunk = whole[i * size : (i + 1) * size]
-            ring.copy(host, ring.buffer(host, head), (chunk,), len(chunk))
-            self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, frame.low)
-            head = head + 1 if head + 1 < ring.count else 0
-            ring.head = head
-        return need
-
-    def _write_split(self, ring: RxRing, host: Host, frame: RxFrame, free: int) -> int:
-        """Section 7.1.10: the protocol headers go to the header buffer, if they fit, the rest to packet buffers."""
-        whole = memoryview(b"".join(frame.pieces))
-        length = frame.length
-        size = ring.buffer_size
-        room = ring.header_size
-        split = frame.header if 0 < frame.header <= room else 0
-        if ring.type == _SPLIT_ALWAYS and not split:
-            split = min(length, room)  # no headers to tell apart: the buffer is filled all the same
-        sph = _SPH if frame.header and split == frame.header else 0
-        rest = length - split
-        need = max(1, -(-rest // size))
-        if need > free:
-            return 0
-        head = ring.head
-        for i in range(need):
-            chunk = whole[split + i * size : split + (i + 1) * size]
-            packet, header = ring.buffers(host, head)
-            low = frame.low
-            if i == 0 and split:
-                ring.copy(host, header, (whole[:split],), split)
-                low |= (sph | split << _HDR_LEN_SHIFT) << 16
-            if len(chunk):
-                ring.copy(host, packet, (chunk,), len(chunk))
-            self._write_back(ring, host, head, frame, len(chunk), EOP if i == need - 1 else 0, low)
-            head = head + 1 if head + 1 < ring.count else 0
-            ring.head = head
-        return need
-
-    @staticmethod
-    def _write_back(ring: RxRing, host: Host, index: int, frame: RxFrame, length: int, eop: int, low: int) -> None:
-        status = frame.status | DD | eop
-        if ring.type == _LEGACY:
-            # length, packet checksum, status, errors, VLAN tag in the second half; the first keeps the address
-            errors = (frame.status >> 29 & 1) << 5 | (frame.status >> 30 & 1) << 6
-            checksum = frame.checksum if eop else 0
-            high = length | checksum << 16 | (status & 0xFF) << 32 | errors << 40 | frame.vlan << 48
-            ring.store_high(host, index, high)
-        else:
-            ring.store(host, index, low, status | length << 32 | frame.vlan << 48)
