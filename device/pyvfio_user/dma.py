@@ -5,7 +5,8 @@ A map is reached in one of three ways, best first:
 - mapped: its file can't shrink (F_SEAL_SHRINK is set, or could be added), so it is mapped into this process;
 - file: the client could truncate the file, and touching a mapping beyond its end would kill this process (SIGBUS), so
   it is read and written by pread(2) and pwrite(2), which merely fail;
-- message: no descriptor came with it, only DMA_READ and DMA_WRITE reach it.
+- message: no descriptor came with it, or that of a file without pwrite(2) (hugetlbfs has none); only DMA_READ and
+  DMA_WRITE reach it.
 
 Addresses and sizes are in bytes.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import mmap
 import os
 import stat
@@ -26,62 +28,41 @@ from pyvfio_user.messages import DmaMapFlag
 _F_ADD_SEALS: Final = 1033
 _F_GET_SEALS: Final = 1034
 _F_SEAL_SHRINK: Final = 2
-_PAGE: Final = mmap.PAGESIZE
 _TOP: Final = 1 << 64
 _FLAGS: Final = int(DmaMapFlag.READ | DmaMapFlag.WRITE)  # int: ~ of an IntFlag keeps to its own bits
 
+_log = logging.getLogger(__name__)
 
-class DmaMap:
-    """One range of bus addresses, `addr` up to but not including `end`.
 
-    `memory` is the live, writable view of a mapped range (`reading` the same, read-only), else None. `fd` is the
-    file of a file range, which this object owns, else -1; it lies at `offset` there.
-    """
+class _File:
+    """A file of guest memory, opened or mapped once for all maps of it: behind a virtual IOMMU they are tens of
+    thousands, more than a process may have descriptors or mappings. It is mapped as a whole, for the parts of one in
+    huge pages can't be."""
 
-    __slots__ = ("_mapping", "addr", "end", "fd", "memory", "offset", "readable", "reading", "writable")
+    __slots__ = ("_mapping", "fd", "key", "memory", "reading", "size", "users")
 
-    def __init__(self, addr: int, size: int, flags: int) -> None:
-        self.addr = addr
-        self.end = addr + size
-        self.readable = bool(flags & DmaMapFlag.READ)
-        self.writable = bool(flags & DmaMapFlag.WRITE)
+    def __init__(self, key: tuple[int, int, bool, bool]) -> None:
+        self.key = key
+        self.users = 0
+        self.size = 0
         self.fd = -1
-        self.offset = 0
         self.memory: memoryview | None = None
         self.reading: memoryview | None = None
         self._mapping: mmap.mmap | None = None
 
-    @property
-    def is_message(self) -> bool:
-        return self.memory is None and self.fd < 0
-
-    def open(self, fd: int, offset: int, map_unsealed: bool) -> bool:
-        """Makes `fd` this range's memory. True if it has been kept for reading and writing; False if it isn't needed
-        any more, being mapped. Raises OSError: not a regular file, too short, not open for what `flags` promise."""
-        size = self.end - self.addr
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "guest memory must be a regular file or a memfd")
-        mappable = map_unsealed or _cannot_shrink(fd)
-        length = os.fstat(fd).st_size  # only now: it may have shrunk until it was sealed
-        if offset + size > length:
-            raise OSError(errno.EINVAL, f"the map ends at {offset + size:#x} of a file of {length:#x} bytes")
-        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-        if access == os.O_WRONLY or (self.writable and access == os.O_RDONLY):
-            raise OSError(errno.EACCES, "the descriptor isn't open for what the map permits")
-        if not mappable:
-            self.fd = fd
-            self.offset = offset
-            return True
-        start = offset % _PAGE
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if self.writable else 0)
-        self._mapping = mmap.mmap(fd, start + size, mmap.MAP_SHARED, protection, offset=offset - start)
-        memory = memoryview(self._mapping)[start:]
-        self.reading = memory.toreadonly()
-        self.memory = memory
-        return False
+    def map(self, fd: int, size: int, writable: bool) -> None:
+        """Raises OSError."""
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        try:
+            self._mapping = mmap.mmap(fd, size, mmap.MAP_SHARED, protection)
+        except (ValueError, OverflowError) as error:  # it has shrunk since it was looked at
+            raise OSError(errno.EINVAL, str(error)) from None
+        self.memory = memoryview(self._mapping)
+        self.reading = self.memory.toreadonly()
+        self.size = size
 
     def close(self) -> None:
-        """Ends the range. Where somebody still holds a view, the mapping goes when that does."""
+        """Where somebody still holds a view, the mapping goes when that does."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -92,6 +73,42 @@ class DmaMap:
                 mapping.close()
             except BufferError:
                 pass
+
+
+class DmaMap:
+    """One range of bus addresses, `addr` up to but not including `end`.
+
+    `memory` is the live, writable view of a mapped range (`reading` the same, read-only), else None. `fd` is the
+    descriptor of a file range, which lies at `offset` there, else -1.
+    """
+
+    __slots__ = ("addr", "end", "fd", "file", "memory", "offset", "readable", "reading", "writable")
+
+    def __init__(self, addr: int, size: int, flags: int) -> None:
+        self.addr = addr
+        self.end = addr + size
+        self.readable = bool(flags & DmaMapFlag.READ)
+        self.writable = bool(flags & DmaMapFlag.WRITE)
+        self.file: _File | None = None
+        self.fd = -1
+        self.offset = 0
+        self.memory: memoryview | None = None
+        self.reading: memoryview | None = None
+
+    @property
+    def is_message(self) -> bool:
+        return self.file is None
+
+    def use(self, file: _File, offset: int) -> None:
+        """Makes `file` this range's memory, from `offset` on."""
+        self.file = file
+        file.users += 1
+        self.fd = file.fd
+        self.offset = offset
+        if file.memory is not None and file.reading is not None:
+            place = slice(offset, offset + self.end - self.addr)
+            self.memory = file.memory[place]
+            self.reading = file.reading[place]
 
 
 def _cannot_shrink(fd: int) -> bool:
@@ -105,6 +122,14 @@ def _cannot_shrink(fd: int) -> bool:
     return True
 
 
+def _has_pwrite(fd: int) -> bool:
+    try:
+        os.pwrite(fd, b"", 0)
+    except OSError:
+        return False
+    return True
+
+
 class DmaTable:
     """The maps of one client, sorted by address, never overlapping.
 
@@ -114,6 +139,8 @@ class DmaTable:
     def __init__(self, max_maps: int = 65535, map_unsealed: bool = False) -> None:
         self.max_maps = max_maps
         self._map_unsealed = map_unsealed
+        self._files: dict[tuple[int, int, bool, bool], _File] = {}
+        self._warned = False
         self._starts: list[int] = []
         self._maps: list[DmaMap] = []
 
@@ -149,8 +176,8 @@ class DmaTable:
         ):
             raise OSError(errno.EEXIST, f"map of {size:#x} bytes at {addr:#x} overlaps another")
         new = DmaMap(addr, size, flags)
-        if fds and new.open(fds[0], offset, self._map_unsealed):
-            fds.clear()
+        if fds and (file := self._open(fds, offset + size, new.writable)) is not None:
+            new.use(file, offset)
         self._starts.insert(position, addr)
         self._maps.insert(position, new)
 
@@ -166,10 +193,58 @@ class DmaTable:
         found = self.exact(addr, size)
         position = bisect_right(self._starts, addr) - 1
         del self._starts[position], self._maps[position]
-        found.close()
+        self._release(found)
 
     def clear(self) -> None:
         """DMA_UNMAP of everything."""
         maps, self._maps, self._starts = self._maps, [], []
         for gone in maps:
-            gone.close()
+            self._release(gone)
+
+    def _open(self, fds: list[int], end: int, writable: bool) -> _File | None:
+        """The file of `fds`, whose descriptor is taken out where it is kept; None if only messages will do. Raises
+        OSError: not a regular file, shorter than `end`, not open for what the map permits."""
+        fd = fds[0]
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "guest memory must be a regular file or a memfd")
+        mapped = self._map_unsealed or _cannot_shrink(fd)
+        length = os.fstat(fd).st_size  # only now: it may have shrunk until it was sealed
+        if end > length:
+            raise OSError(errno.EINVAL, f"the map ends at {end:#x} of a file of {length:#x} bytes")
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if access == os.O_WRONLY or (writable and access == os.O_RDONLY):
+            raise OSError(errno.EACCES, "the descriptor isn't open for what the map permits")
+        if not mapped:
+            self._warn_once()
+            if writable and not _has_pwrite(fd):
+                return None
+        key = (info.st_dev, info.st_ino, writable, mapped)
+        file = self._files.get(key)
+        if file is None or (mapped and file.size < end):  # if it has grown, older maps keep what they have
+            file = _File(key)
+            if mapped:
+                file.map(fd, length, writable)
+            else:
+                file.fd = fds.pop()
+            self._files[key] = file
+        return file
+
+    def _warn_once(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "guest memory is in a file that the client could shrink, so it isn't mapped, and DMA is slow: "
+                "memory-backend-memfd has no such file"
+            )
+
+    def _release(self, gone: DmaMap) -> None:
+        file, gone.file = gone.file, None
+        gone.fd = -1
+        gone.memory = gone.reading = None
+        if file is not None:
+            file.users -= 1
+            if not file.users:
+                if self._files.get(file.key) is file:
+                    del self._files[file.key]
+                file.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +97,75 @@ def test_offsets_need_no_alignment(bench: Bench, client: RawClient, memfd: Memfd
     client.bus_master()
     os.pwrite(fd, b"here", 0x123)
     assert bytes(bench.host.read(0x10, 4)) == b"here"
+
+
+def test_many_maps_of_a_file_take_one_descriptor(bench: Bench, client: RawClient, memfd: Memfd) -> None:
+    """Behind a virtual IOMMU there are more maps than a process may have descriptors, or even mappings."""
+    files = [memfd(64 * PAGE), memfd(64 * PAGE, NO_MORE_SEALS)]
+    client.map(0, PAGE, files[0])
+    client.map(PAGE, PAGE, files[1])
+    client.bus_master()
+    before = os.listdir("/proc/self/fd")
+    for number in range(2, 128):
+        client.map(number * PAGE, PAGE, files[number % 2], number // 2 * PAGE)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    os.pwrite(files[0], b"sixty", 60 * PAGE)
+    os.pwrite(files[1], b"61", 61 * PAGE)
+    assert bytes(bench.host.read(120 * PAGE, 5)) == b"sixty"
+    assert bytes(bench.host.read(123 * PAGE, 2)) == b"61"
+    for number in range(126):
+        client.unmap(number * PAGE, PAGE)
+    bench.host.write(126 * PAGE, b"still there")
+    assert os.pread(files[0], 11, 63 * PAGE) == b"still there"
+    client.unmap(126 * PAGE, PAGE)
+    client.unmap(127 * PAGE, PAGE)
+    assert len(os.listdir("/proc/self/fd")) == len(before) - 2
+    client.map(0, PAGE, files[0])
+    assert bytes(bench.host.read(0, 4)) == bytes(4)
+
+
+def test_a_file_that_has_grown_is_mapped_anew(bench: Bench, client: RawClient, memfd: Memfd) -> None:
+    fd = memfd(PAGE)
+    client.map(0, PAGE, fd)
+    client.bus_master()
+    view = bench.host.view(0, PAGE)
+    os.ftruncate(fd, 4 * PAGE)
+    client.map(PAGE, 3 * PAGE, fd, PAGE)
+    os.pwrite(fd, b"new", 4 * PAGE - 3)
+    os.pwrite(fd, b"old", 0)
+    assert bytes(bench.host.read(4 * PAGE - 3, 3)) == b"new"
+    assert bytes(bench.host.read(0, 3)) == b"old"
+    assert view is not None
+    assert bytes(view[:3]) == b"old"
+
+
+def test_parts_of_huge_pages(bench: Bench, client: RawClient) -> None:
+    fd = os.memfd_create("huge", os.MFD_HUGETLB | os.MFD_ALLOW_SEALING)
+    try:
+        size = os.fstat(fd).st_blksize
+        os.ftruncate(fd, 2 * size)
+        fcntl.fcntl(fd, 1033, SHRINK)
+        try:
+            memory = mmap.mmap(fd, 2 * size)
+        except OSError:
+            pytest.skip("no huge pages here (/proc/sys/vm/nr_hugepages)")
+        client.map(0xC0000, 0x40000, fd, 0xC0000)  # as QEMU's q35 has it: 640 KiB, a hole, the rest
+        client.bus_master()
+        memory[0xC0000:0xC0004] = b"here"
+        assert bytes(bench.host.read(0xC0000, 4)) == b"here"
+        client.unmap(0xC0000, 0x40000)
+        memory.close()
+        assert "memfd:huge" not in Path("/proc/self/maps").read_text()
+    finally:
+        os.close(fd)
+
+
+def test_slow_memory_is_reported_once(client: RawClient, memfd: Memfd, caplog: pytest.LogCaptureFixture) -> None:
+    client.map(0, PAGE, memfd(PAGE))
+    assert "slow" not in caplog.text
+    client.map(PAGE, PAGE, memfd(PAGE, NO_MORE_SEALS))
+    client.map(2 * PAGE, PAGE, memfd(PAGE, NO_MORE_SEALS))
+    assert caplog.text.count("DMA is slow") == 1
 
 
 def test_accesses_may_span_maps(bench: Bench, client: RawClient, memfd: Memfd) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import select
@@ -77,6 +78,20 @@ def memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Memory:
     client.map(0, SIZE)
     client.bus_master()
     return Memory(client, monkeypatch)
+
+
+def test_a_file_without_pwrite_is_reached_by_messages(bench: Bench, memory: Memory) -> None:
+    """hugetlbfs; and it can't be mapped either, as it could shrink."""
+    fd = os.memfd_create("huge", os.MFD_HUGETLB | os.MFD_ALLOW_SEALING)
+    try:
+        size = os.fstat(fd).st_blksize
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL: closed to sealing
+        memory.client.map(SIZE, size, fd)
+        bench.host.write(SIZE + 16, b"data")
+        assert memory.asked == [(12, SIZE + 16, 4)]
+    finally:
+        os.close(fd)
 
 
 def test_read_and_write(bench: Bench, memory: Memory) -> None:
