@@ -93,8 +93,8 @@ def cut(frame: Buffer, offload: Offload) -> Segments:
     if offload.flags & NEEDS_CSUM and offload.csum_start != l4:
         raise ValueError("the checksum isn't that of the L4 header")
     size = l4 + ((frame[l4 + 12] >> 4) * 4 if tcp else 8)
-    if size > p.l3_end:
-        raise ValueError("the L4 header reaches beyond the packet")
+    if size > p.l3_end or size < l4 + (20 if tcp else 8):
+        raise ValueError("the length of the L4 header is wrong")
     header = bytearray(frame[:size])
     if ipv4:
         header[l3 + 10 : l3 + 12] = b"\0\0"

@@ -146,6 +146,25 @@ class Bench:
         self.clock.advance(1_000_000_000)
         assert self["STATUS"] & MAP["STATUS"]["LU"]
 
+    def works_again(self) -> None:
+        """CTRL.RST, everything set up anew, and a frame goes each way."""
+        rst, slu = MAP["CTRL"]["RST"], MAP["CTRL"]["SLU"]
+        self["CTRL"] = rst | slu
+        self["CTRL"] = slu
+        self.clock.advance(1_000_000_000)
+        assert self["STATUS"] & MAP["STATUS"]["LU"]
+        self.memory[RX_RING : RX_RING + 0x20000] = bytes(0x20000)
+        self.rx_setup(count=16)
+        self.tx_setup(count=16)
+        self.rx_on()
+        self.wire.sent.clear()
+        frame = MAC + bytes.fromhex("02000000000188b5") + bytes(range(200))
+        self.send(frame)
+        self.clock.advance(1_000_000)
+        assert self.wire.frames == [frame]
+        self.wire.give(frame)
+        assert [got.data for got in self.rx_take()] == [frame]
+
     # receive
 
     def rx_setup(self, queue: int = 0, count: int = 64, *, buffers: bool = True, srrctl: int = 0x02000402) -> None:

@@ -56,25 +56,8 @@ def raw(bench, offset, value):
     bench.nic.region_write(0, offset, value.to_bytes(4, "little"))
 
 
-def works_again(bench):
-    """After CTRL.RST a driver sets the card up anew and a frame goes each way."""
-    bench["CTRL"] = RST | SLU
-    bench["CTRL"] = SLU
-    bench.clock.advance(1_000_000_000)
-    bench.memory[0x10000:0x30000] = bytes(0x20000)
-    bench.rx_setup(count=16)
-    bench.tx_setup(count=16)
-    bench.rx_on()
-    bench.wire.sent.clear()
-    bench.send(FRAME)
-    bench.clock.advance(1_000_000)
-    assert bench.wire.frames == [FRAME]
-    bench.wire.give(FRAME)
-    assert [got.data for got in bench.rx_take()] == [FRAME]
-
-
 def test_a_frame_each_way(distant):
-    works_again(distant)
+    distant.works_again()
 
 
 @pytest.mark.parametrize("srrctl", [0x02000402, 0x00000402, 0x04000402, 0x0A000402, 0x02000401])
@@ -121,7 +104,7 @@ def test_reset_inside_dma(distant, nth):
     assert bench["RDH"] == bench["TDH"] == 0
     assert bench["RCTL"] == 0
     assert bench["ICR"] & 0x81 == 0  # no TXDW, no RXT0 of before
-    works_again(bench)
+    bench.works_again()
 
 
 @pytest.mark.parametrize("nth", range(12))
@@ -145,7 +128,7 @@ def test_ring_registers_written_inside_dma(distant, nth, accesses):
     meanwhile = Meanwhile(bench, nth, lambda: [raw(bench, at, value) for at, value in accesses])
     busy(bench)
     meanwhile.over()
-    works_again(bench)
+    bench.works_again()
 
 
 @pytest.mark.parametrize("accesses", [[(0xC010, 0xFFFF)], [(0xC028, 0)], [(0, RST | SLU)], [(0xC008, 0)]])
@@ -160,7 +143,7 @@ def test_waiting_frames_move_while_the_ring_changes(distant, nth, accesses):
     bench.rx_give(0, 8)
     meanwhile.over()
     assert meanwhile.count >= nth
-    works_again(bench)
+    bench.works_again()
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -176,7 +159,7 @@ def test_rings_shared_and_buffers_not(make_bench, mixed):
     busy(bench)
     meanwhile.over()
     assert bench["RDH"] == 0xFFFF or bench["RDH"] < 32
-    works_again(bench)
+    bench.works_again()
 
 
 @given(
@@ -200,4 +183,4 @@ def test_anything_inside_dma(make_bench, nth, accesses):
     bench.rx_give(0, 1)
     meanwhile.over()
     bench.clock.advance(1_000_000)
-    works_again(bench)
+    bench.works_again()

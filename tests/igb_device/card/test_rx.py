@@ -791,3 +791,14 @@ def test_wrong_address_is_the_far_ends_business(rx):
     """Frames that no filter wants are no errors: no error counter moves."""
     rx.wire.give(frame_to("52:00:00:00:00:00"))
     assert all(rx.read(at) == 0 for at in range(0x4000, 0x4040, 4))
+
+
+@pytest.mark.parametrize("words", [0, 4, 15])
+def test_a_big_segment_with_a_wrong_data_offset(rx, words):
+    """TCP's header length says less than a header, or more than the packet has."""
+    whole, offload, _ = big(GSO_TCPV4, 30, 10)
+    data = bytearray(whole)
+    data[34 + 12] = words << 4
+    rx.wire.give(bytes(data[:60]), offload=offload)
+    assert got(rx) == []
+    assert rx.wire.verdicts[0].reason.name == "BAD_FRAME"

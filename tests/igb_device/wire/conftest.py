@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import selectors
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import pytest
 
 from igb_device.clock import SimClock
 from igb_device.wire.base import Frame, Wire
+from igb_vm import Program
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -113,7 +112,8 @@ class Card:
 class Namespace:
     """A network namespace that lives in a thread of its own; it ends with the thread and its sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, ip: Program) -> None:
+        self._ip = ip
         self._thread = ThreadPoolExecutor(1)
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -130,8 +130,7 @@ class Namespace:
         return self._thread.submit(call).result()
 
     def ip(self, *args: str) -> str:
-        command = ["ip", *args]
-        return self.run(lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return self.run(lambda: self._ip.run(*args, check=True).stdout)
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -155,11 +154,9 @@ def card() -> type[Card]:
 
 
 @pytest.fixture
-def netns() -> Iterator[Namespace]:
+def netns(tool: Callable[[str], Program]) -> Iterator[Namespace]:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("no access to /dev/net/tun")
-    if shutil.which("ip") is None:
-        pytest.skip("no ip (iproute2) here")
-    namespace = Namespace()
+    namespace = Namespace(tool("ip"))
     yield namespace
     namespace.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -100,8 +99,7 @@ def test_sent_and_received_as_scapy_reads_them(captured, clock):
     assert packets[0].sniffed_on == "igb7"
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark on PATH")
-def test_tshark_reads_it_and_finds_no_fault(captured):
+def test_tshark_reads_it_and_finds_no_fault(captured, tool):
     capture, _, _, close = captured
     small, note = unfinished(udp(b"odd"))
     capture.send([Frame((small,), note, 3)])
@@ -125,26 +123,8 @@ def test_tshark_reads_it_and_finds_no_fault(captured):
     ]
     options = [item for field in fields for item in ("-e", field)]
     path = close()
-    result = subprocess.run(
-        [
-            "tshark",
-            "-n",
-            "-r",
-            path,
-            "-o",
-            "udp.check_checksum:TRUE",
-            "-o",
-            "tcp.check_checksum:TRUE",
-            "-T",
-            "fields",
-            "-E",
-            "separator=|",
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    checks = ["-o", "udp.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"]
+    result = tool("tshark").run("-n", "-r", path, *checks, "-T", "fields", "-E", "separator=|", *options, check=True)
     assert "Warn" not in result.stderr
     assert "damaged" not in result.stderr
     rows = [line.split("|") for line in result.stdout.splitlines()]
