@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,31 +15,38 @@ import pytest
 from igb_vm import fetch
 from igb_vm.errors import VmError
 from igb_vm.fetch import AptRoot
+from igb_vm.loader import Program
 from igb_vm.packages import ensure
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("apt-get", "dpkg-deb", "gpg"))), reason="needs apt-get, dpkg-deb and gpg"
+    not all(map(shutil.which, ("apt-get", "dpkg-deb"))), reason="needs Debian's apt-get and dpkg-deb"
 )
 
 PAYLOAD = hashlib.shake_128(b"payload").digest(300_000)
 
 
-def gpg(home: Path, *arguments: str | Path) -> None:
-    subprocess.run(["gpg", "--homedir", home, "--batch", "--quiet", *arguments], check=True, capture_output=True)
+class Keys:
+    """A key to sign with, by the Stateless OpenPGP program, which needs no agent and no home."""
+
+    def __init__(self, folder: Path, sqop: Program) -> None:
+        self._sqop = sqop
+        self._secret = folder / "secret"
+        self.keyring = folder / "keyring.gpg"
+        self._run(self._secret, "generate-key", "test <test@invalid>")
+        self._run(self.keyring, "extract-cert", "--no-armor", given=self._secret)
+
+    def sign(self, plain: Path, signed: Path) -> None:
+        """`plain` with its signature in the text, as InRelease files are."""
+        self._run(signed, "inline-sign", "--as=clearsigned", str(self._secret), given=plain)
+
+    def _run(self, result: Path, *arguments: str, given: Path = Path("/dev/null")) -> None:
+        with given.open("rb") as stdin, result.open("wb") as stdout:
+            self._sqop.run(*arguments, stdin=stdin, stdout=stdout, capture_output=False, check=True)
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A GnuPG home with one key; its public half is in keyring.gpg there."""
-    home = Path("/tmp") / f"igb_vm-gpg-{os.getpid()}"  # a short path: gpg-agent's socket is in it
-    home.mkdir(mode=0o700)
-    try:
-        gpg(home, "--passphrase", "", "--quick-generate-key", "test <test@invalid>", "ed25519", "sign", "never")
-        gpg(home, "--output", home / "keyring.gpg", "--export")
-        yield home
-    finally:
-        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
-        shutil.rmtree(home)
+def keys(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], Program]) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"), tool("sqop"))
 
 
 def add_package(archive: Path, name: str, depends: str = "", version: str = "1.0") -> str:
@@ -58,7 +65,7 @@ def add_package(archive: Path, name: str, depends: str = "", version: str = "1.0
     return control + f"Filename: {path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n\n"
 
 
-def sign_suite(archive: Path, keys: Path, suite: str, packages: str) -> None:
+def sign_suite(archive: Path, keys: Keys, suite: str, packages: str) -> None:
     folder = archive / "dists" / suite
     (folder / "main/binary-amd64").mkdir(parents=True, exist_ok=True)
     (folder / "main/binary-amd64/Packages").write_text(packages)
@@ -68,7 +75,7 @@ def sign_suite(archive: Path, keys: Path, suite: str, packages: str) -> None:
         f" {hashlib.sha256(packages.encode()).hexdigest()} {len(packages.encode())} main/binary-amd64/Packages\n"
     )
     (folder / "Release").write_text(release)
-    gpg(keys, "--yes", "--output", folder / "InRelease", "--clearsign", folder / "Release")
+    keys.sign(folder / "Release", folder / "InRelease")
 
 
 class Server(ThreadingHTTPServer):
@@ -121,7 +128,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path, keys: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(tmp_path: Path, keys: Keys, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The archive: `app` depends on `lib`; backports have a newer `app`."""
     archive = tmp_path / "archive"
     lib, app = add_package(archive, "lib"), add_package(archive, "app", "lib, debconf (>= 0.5)")
@@ -129,7 +136,7 @@ def server(tmp_path: Path, keys: Path, cache: Path, monkeypatch: pytest.MonkeyPa
     shutil.rmtree(archive / "build")
     newer = add_package(archive, "newer", "lib")
     sign_suite(archive, keys, "trixie-backports", newer)
-    monkeypatch.setattr(fetch, "_keyring", lambda: keys / "keyring.gpg")
+    monkeypatch.setattr(fetch, "_keyring", lambda: keys.keyring)
     with Server(archive) as running:
         monkeypatch.setenv("SOFTIGB_MIRROR", running.url)
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
@@ -167,7 +174,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server) -> None:
     assert int(ranges.removeprefix("bytes=").rstrip("-")) >= 50_000
 
 
-def test_a_package_that_was_replaced_is_found_in_new_lists(server: Server, keys: Path) -> None:
+def test_a_package_that_was_replaced_is_found_in_new_lists(server: Server, keys: Keys) -> None:
     ensure(["lib"])
     (server.root / "app.deb").unlink()
     shutil.rmtree(server.root / "build")

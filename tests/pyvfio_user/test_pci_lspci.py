@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from igb_vm import Program
 from pyvfio_user.pci import (
     Bar,
     BarKind,
@@ -24,20 +24,20 @@ from pyvfio_user.pci import (
     vpd,
 )
 
-LSPCI = shutil.which("lspci", path="/usr/bin:/usr/sbin:/sbin:/bin")
-
-pytestmark = pytest.mark.skipif(LSPCI is None, reason="needs lspci (pciutils)")
+Lspci = Callable[[PciConfig], str]
 
 
-def lspci(config: PciConfig, folder: Path) -> str:
-    """What `lspci -vvv -n` says of a dump, blanks collapsed so that its line layout doesn't matter."""
-    dump = folder / "dump"
-    dump.write_text(config.dump())
-    assert LSPCI is not None
-    done = subprocess.run(
-        [LSPCI, "-F", str(dump), "-vvv", "-n"], capture_output=True, text=True, timeout=20, check=True
-    )
-    return re.sub(r"\s+", " ", done.stdout)
+@pytest.fixture
+def lspci(tool: Callable[[str], Program], tmp_path: Path) -> Lspci:
+    """What `lspci -vvv -n` says of a configuration, blanks collapsed so that its line layout doesn't matter."""
+
+    def run(config: PciConfig) -> str:
+        dump = tmp_path / "dump"
+        dump.write_text(config.dump())
+        done = tool("lspci").run("-F", dump, "-vvv", "-n", timeout=20, check=True)
+        return re.sub(r"\s+", " ", done.stdout)
+
+    return run
 
 
 def make() -> PciConfig:
@@ -58,8 +58,8 @@ def make() -> PciConfig:
     )
 
 
-def test_identity_and_power_on_state(tmp_path: Path) -> None:
-    text = lspci(make(), tmp_path)
+def test_identity_and_power_on_state(lspci: Lspci) -> None:
+    text = lspci(make())
     assert text.startswith("00:00.0 0200: 8086:10c9 (rev 01)")
     assert "Subsystem: 8086:a03c" in text
     assert "Control: I/O- Mem- BusMaster-" in text
@@ -67,8 +67,8 @@ def test_identity_and_power_on_state(tmp_path: Path) -> None:
     assert "Interrupt: pin A" in text
 
 
-def test_every_capability_is_found_at_its_place(tmp_path: Path) -> None:
-    text = lspci(make(), tmp_path)
+def test_every_capability_is_found_at_its_place(lspci: Lspci) -> None:
+    text = lspci(make())
     assert re.findall(r"Capabilities: \[(\w+)", text) == ["40", "50", "70", "80", "a0", "e0", "100", "140"]
     assert "[40] Power Management version 3" in text
     assert "PME(D0+,D1-,D2-,D3hot+,D3cold+)" in text
@@ -81,8 +81,8 @@ def test_every_capability_is_found_at_its_place(tmp_path: Path) -> None:
     assert "[140 v1] Device Serial Number 01-23-45-67-89-ab-cd-ef" in text
 
 
-def test_pci_express(tmp_path: Path) -> None:
-    text = lspci(make(), tmp_path)
+def test_pci_express(lspci: Lspci) -> None:
+    text = lspci(make())
     assert "[a0] Express (v2) Endpoint" in text
     assert "MaxPayload 512 bytes" in text
     assert re.search(r"FLReset\+ SlotPowerLimit", text)
@@ -92,15 +92,15 @@ def test_pci_express(tmp_path: Path) -> None:
     assert "Target Link Speed: 5GT/s" in text
 
 
-def test_aer_defaults_are_the_specifications(tmp_path: Path) -> None:
-    text = lspci(make(), tmp_path)
+def test_aer_defaults_are_the_specifications(lspci: Lspci) -> None:
+    text = lspci(make())
     assert "[100 v1] Advanced Error Reporting" in text
     assert re.search(r"UESvrt: DLP\+ SDES. TLP- FCP\+ CmpltTO- CmpltAbrt- UnxCmplt- RxOF\+ MalfTLP\+ ECRC-", text)
     assert re.search(r"CEMsk: RxErr- BadTLP- BadDLLP- Rollover- Timeout- AdvNonFatalErr\+", text)
     assert "ECRCGenCap+" in text
 
 
-def test_what_software_sets_is_what_lspci_then_reads(tmp_path: Path) -> None:
+def test_what_software_sets_is_what_lspci_then_reads(lspci: Lspci) -> None:
     config = make()
     config.write(0x04, (0x0407).to_bytes(2, "little"))
     config.write(0x10, (0xFEB00000).to_bytes(4, "little"))
@@ -111,7 +111,7 @@ def test_what_software_sets_is_what_lspci_then_reads(tmp_path: Path) -> None:
     config.write(0x52, (0x0021).to_bytes(2, "little"))
     config.write(0xA8, (0x2820).to_bytes(2, "little"))
     config.write(0x44, (0x0103).to_bytes(2, "little"))
-    text = lspci(config, tmp_path)
+    text = lspci(config)
     assert "Control: I/O+ Mem+ BusMaster+" in text
     assert "DisINTx+" in text
     assert "Memory at feb00000 (32-bit, non-prefetchable)" in text
@@ -124,13 +124,13 @@ def test_what_software_sets_is_what_lspci_then_reads(tmp_path: Path) -> None:
     assert "Status: D3 NoSoftRst- PME-Enable+" in text
 
 
-def test_hardware_side_status_is_decoded(tmp_path: Path) -> None:
+def test_hardware_side_status_is_decoded(lspci: Lspci) -> None:
     config = make()
     config.set("header", "status", received_master_abort=1, interrupt=1)
     config.set("pm", "pmcsr", pme_status=1)
     config.set("aer", "uncorrectable_status", completion_timeout=1)
     config.set("pcie", "device_status", nonfatal=1)
-    text = lspci(config, tmp_path)
+    text = lspci(config)
     assert "<MAbort+" in text
     assert "INTx+" in text
     assert "PME+" in text
@@ -138,10 +138,10 @@ def test_hardware_side_status_is_decoded(tmp_path: Path) -> None:
     assert "NonFatalErr+ FatalErr- UnsupReq- AuxPwr-" in text
 
 
-def test_without_capabilities_there_is_no_list(tmp_path: Path) -> None:
+def test_without_capabilities_there_is_no_list(lspci: Lspci) -> None:
     config = PciConfig(Identity(0x1234, 0x5678, 0xFF0000), interrupt_pin=0)
     assert config.size == 256
-    text = lspci(config, tmp_path)
+    text = lspci(config)
     assert "Cap-" in text
     assert "Capabilities" not in text
     assert "Interrupt: pin" not in text

@@ -233,7 +233,7 @@ def test_the_help_knows_every_kind_of_wire(softigb):
 
 
 @pytest.mark.netns
-def test_a_tap_that_vanishes_is_link_down(serve):
+def test_a_tap_that_vanishes_is_link_down(serve, tool):
     name = f"sig{os.getpid() % 100000}"
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR)
@@ -244,7 +244,7 @@ def test_a_tap_that_vanishes_is_link_down(serve):
     with Client(server.path) as client:
         client.write(_BAR0, _CTRL, _SLU.to_bytes(4, "little"))
         assert becomes(lambda: bool(read32(client, _STATUS) & _LU))
-        subprocess.run(["ip", "link", "delete", name], check=True)
+        tool("ip").run("link", "delete", name, check=True)
         os.close(fd)
         assert becomes(lambda: not read32(client, _STATUS) & _LU)
     status, _, err = server.end()

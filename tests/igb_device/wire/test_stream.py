@@ -52,12 +52,13 @@ def linked(tmp_path, loop, clock, card):
 
 
 @given(
-    st.lists(st.binary(max_size=300) | st.integers(0, 70000).map(bytes), max_size=12),
+    st.lists(st.binary(max_size=300) | st.integers(0, 70000), max_size=12),
     st.lists(st.integers(1, 70000), min_size=1, max_size=20),
     st.integers(1, 5),
 )
 def test_any_chunking_gives_the_same_frames(frames, chunks, limit):
-    frames = [frame for frame in frames if len(frame) <= MAX_LENGTH]
+    # a number is so many zeros: Hypothesis would rather not show them
+    frames = [frame for frame in map(bytes, frames) if len(frame) <= MAX_LENGTH]
     stream = framed(*frames)
     deframer = Deframer()
     got = []
