@@ -166,6 +166,8 @@ class Receiver:
             self._buffered -= frame.length
             self._stats.drop(DropReason.QUEUE_OFF)
         ring.waiting.clear()
+        if self._buffered <= self._capacity // 4:
+            self._resume_wire()
 
     def _update_filter(self) -> None:
         words = self._words
@@ -195,19 +197,19 @@ class Receiver:
 
     # --- work
 
-    def ready(self) -> bool:
-        """The wire has frames: takes a batch of them. True if there may be more."""
+    def ready(self, limit: int = BATCH) -> bool:
+        """The wire may have frames: takes up to `limit` of them. True if there may be more."""
         wire = self.wire
         if wire is None or self._paused:
             return False
-        frames = wire.receive(BATCH)
+        frames = wire.receive(limit)
         if frames:
             settled = wire.settled if wire.wants_verdicts else None
             if self.link and not self.looping:
                 self.take(frames, settled)
             else:
                 self._unheard(frames, settled)
-        return len(frames) == BATCH
+        return len(frames) == limit
 
     def _unheard(self, frames: Sequence[Frame], settled: Settled | None) -> None:
         """No link, or the card is in loopback: what the wire brings goes nowhere."""

@@ -802,3 +802,18 @@ def test_a_big_segment_with_a_wrong_data_offset(rx, words):
     rx.wire.give(bytes(data[:60]), offload=offload)
     assert got(rx) == []
     assert rx.wire.verdicts[0].reason.name == "BAD_FRAME"
+
+
+def test_turning_a_queue_off_ends_the_pause_it_caused(bench):
+    """The frames that waited for it are lost, so there's room again: the far end mustn't wait for ever."""
+    bench.write(CTRL, SLU | TFCE)
+    bench.rx_setup(buffers=False)
+    bench.rx_on()
+    frame = bytes.fromhex("ffffffffffff020000000001") + b"\x88\xb5" + bytes(1486)
+    for _ in range(64):
+        if bench.wire.paused:
+            break
+        bench.wire.give(frame)
+    assert bench.wire.paused
+    bench["RXDCTL", 0] = 0
+    assert not bench.wire.paused
