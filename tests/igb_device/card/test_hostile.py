@@ -322,7 +322,7 @@ class Storm:
             (self.wire, 3),
             (self.fault, 1),
             (self.unmap, 1),
-            (self.start, 2),
+            (self.start, 8),
             (self.mdic, 2),
         ]
         self.weights = [weight for _, weight in self.ops]
@@ -384,14 +384,14 @@ class Storm:
         rng = self.rng
         for _ in range(rng.randrange(1, 12)):
             at = rng.choice((0x10000, 0x20000)) + 16 * rng.randrange(64)
-            if rng.random() < 0.2:
+            if rng.random() < 0.03:
                 low, high = rng.getrandbits(64), rng.getrandbits(64)
-            elif rng.random() < 0.4:
+            elif rng.random() < 0.3:
                 low = rng.getrandbits(64)
                 high = 0x20200000 | rng.getrandbits(13) | rng.getrandbits(32) << 32
             else:
                 low = rng.randrange(0x100000, 0x700000)
-                flags = rng.choice((0, EOP, EOP | RS, EOP | RS | TSE, EOP | VLE, TSE, 1 << 26 | EOP))
+                flags = rng.choice((0, EOP, EOP, EOP | RS, EOP | RS, EOP | RS | TSE, EOP | VLE, TSE, 1 << 26 | EOP))
                 high = rng.choice((64, 1500, 0, 5, 0xFFFF)) | flags | rng.choice((0, DEXT | 0x00300000))
                 high |= rng.getrandbits(32) << 32
             struct.pack_into("<QQ", self.bench.memory, at, low, high)
@@ -463,7 +463,28 @@ class Storm:
         self.mapped = not self.mapped
 
     def start(self):
-        setup_both(self.bench)
+        """Now and then everything is as a driver would have it, or the storm would blow over a dead card."""
+        self.repair()
+        bench = self.bench
+        setup_both(bench)
+        bench.msix()
+        for offset, value in ((0x1514, 0xC0000011), (0x1700, 0x82818281), (0x1740, 0x8000), (0x1524, 7), (0xD0, 0x55)):
+            bench.write(offset, value)
+        if self.rng.random() < 0.2:
+            bench.write(0x20, 0x4140 | 1 << 21 | 1 << 26)  # loopback
+
+    def repair(self):
+        bench = self.bench
+        bench.host.heal()
+        if not self.mapped:
+            self.unmap()
+        bench.wire.room = 1 << 30
+        bench.wire.set_link(True)
+        bench.nic.config_write(0x44, bytes(2))  # D0
+        bench.command(6)
+        bench.write(0, 1 << 6)  # CTRL: SLU
+        bench.write(0x20, 0x9140 | 1 << 21 | 1 << 26)  # the PHY is reset as well
+        bench.clock.advance(1_000_000_000)
 
     def mdic(self):
         self.bench.write(0x20, self.rng.getrandbits(28) & 0x0C3FFFFF | 1 << 21)
@@ -483,14 +504,7 @@ class Storm:
         bench = self.bench
         assert self.big[: self.GUARD] == self.big[-self.GUARD :] == b"\xa5" * self.GUARD
         self.unhook()
-        bench.host.heal()
-        if not self.mapped:
-            self.unmap()
-        bench.wire.room = 1 << 30
-        bench.wire.set_link(True)
-        bench.nic.config_write(0x44, bytes(2))  # D0
-        bench.command(6)
-        bench.write(0x20, 0x9140 | 1 << 21 | 1 << 26)  # a driver resets the PHY as well
+        self.repair()
         bench.works_again()
 
 
