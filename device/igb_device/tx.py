@@ -38,6 +38,12 @@ BATCH = 512
 FRAMES = 4096
 """Frames made before they are sent: a segment size of 1 makes more of a few descriptors than memory should hold."""
 
+OCTETS = 2 << 20
+"""And their bytes: so much of each ring may have to be kept while the wire takes nothing."""
+
+MAX_FRAME = 0x2600 - FCS
+"""The longest frame that leaves in one piece: 9.5 KB with its FCS."""
+
 MAX_PACKET = 1 << 18
 """PAYLEN has 18 bits: a frame whose descriptors add up to more is lost."""
 
@@ -190,6 +196,7 @@ class Transmitter:
         reports: list[list[tuple[int, int]]] = []  # of each frame, (descriptor, second half of its write-back)
         early: list[tuple[int, int]] = []  # reports of lost frames before the first good one
         waiting: list[tuple[int, int]] = []  # reports of the frame that isn't complete yet
+        octets = 0
         begin = head  # where the first good frame begins
         data = ring.fetch(host, head, n)
         for index, (first, cmd, olinfo) in enumerate(_DESCRIPTOR.iter_unpack(data), head):
@@ -216,6 +223,7 @@ class Transmitter:
                     frames.append(frame)
                     ends.append(ends[-1] if ends else head)
                     reports.append([])
+                octets += ring.length
                 ring.parts, ring.length, ring.first, ring.skip = [], 0, None, False
                 if frames:  # what a lost frame asked for follows the one before it
                     ends[-1] = (index + 1) % count
@@ -224,7 +232,7 @@ class Transmitter:
                     early += waiting
                     begin = (index + 1) % count
                 waiting = []
-                if len(frames) >= FRAMES:
+                if len(frames) >= FRAMES or octets >= OCTETS:
                     n = index + 1 - head
                     break
         if ring.parts:
@@ -316,10 +324,12 @@ class Transmitter:
         try:
             if ring.skip or ring.length < _ETH_HEADER:
                 raise BadPacket
+            context = ring.contexts[1 if olinfo & _IDX else 0]
+            if cmd & DEXT and cmd & TSE:
+                return self._segments(ring, context, cmd, olinfo)
+            if ring.length > MAX_FRAME:
+                raise BadPacket
             if cmd & DEXT:
-                context = ring.contexts[1 if olinfo & _IDX else 0]
-                if cmd & TSE:
-                    return self._segments(ring, context, cmd, olinfo)
                 return [self._advanced(ring, context, cmd, olinfo)]
             return [self._legacy(ring, cmd, olinfo)]
         except (BadPacket, ValueError):

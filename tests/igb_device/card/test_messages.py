@@ -184,3 +184,27 @@ def test_anything_inside_dma(make_bench, nth, accesses):
     meanwhile.over()
     bench.clock.advance(1_000_000)
     bench.works_again()
+
+
+@pytest.mark.parametrize("cut", [0x10048, 0x20048, 0x100020, 0x600020])
+def test_memory_in_two_pieces(make_bench, cut):
+    """A ring or a buffer that reaches from one map into the next."""
+    bench = make_bench()
+    bench.link_up()
+    bench.host.remove(0)
+    bench.host.add(0, bench.memory[:cut])
+    bench.host.add(cut, bench.memory[cut:])
+    bench.works_again()
+
+
+@pytest.mark.parametrize("nth", range(12))
+def test_function_level_reset_inside_dma(distant, nth):
+    bench = distant
+    setup_both(bench)
+    meanwhile = Meanwhile(bench, nth, lambda: bench.nic.config_write(0xA8, (0x8000).to_bytes(2, "little")))
+    busy(bench)
+    meanwhile.over()
+    assert meanwhile.count >= nth
+    assert [w for w in meanwhile.writes if w[0] > nth] == []
+    bench.command(6)
+    bench.works_again()

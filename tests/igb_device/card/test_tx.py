@@ -655,3 +655,14 @@ def test_broadcast_in_tiny_parts(tx):
         tx.tx_put(0, tx.tx_data(part, i * 0x100, flags=DEXT | (EOP if i == 2 else 0), total=len(frame)))
     tx.tx_kick()
     assert tx["BPTC"] == 1
+
+
+@pytest.mark.parametrize(("length", "sent"), [(9724, True), (9725, False), (65535, False)])
+def test_the_longest_frame(tx, length, sent):
+    """9.5 KB with the FCS; longer ones leave only as segments."""
+    for make in (legacy, lambda bench, data: bench.tx_data(data)):
+        tx.wire.sent.clear()
+        frame = pattern(length)
+        tx.tx_put(0, make(tx, frame))
+        tx.tx_kick()
+        assert tx.wire.frames == [frame] * sent
