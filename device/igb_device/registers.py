@@ -6,12 +6,42 @@ of `igb_hw`; one that behaves has an entry in `reads` or `writes`, all of which 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from igb_hw.registers import MAP
 
 SIZE = 0x20000
+
+
+class _Tables(NamedTuple):
+    """What `igb_hw` declares, a word each. The same for all cards."""
+
+    canon: tuple[int, ...]
+    mask: tuple[int, ...]
+    w1c: tuple[int, ...]
+    read_clear: tuple[int, ...]
+    reset_words: memoryview
+    modelled: bytes
+
+
+@functools.cache
+def _tables() -> _Tables:
+    modelled = bytearray(SIZE // 4)
+    for register in MAP:
+        if register.modelled:
+            for offset in register.offsets:
+                modelled[offset >> 2] = 1
+    return _Tables(
+        tuple(MAP.canonical().tolist()),
+        tuple(MAP.write_masks().tolist()),
+        tuple(MAP.w1c_masks().tolist()),
+        tuple(MAP.read_clear_masks().tolist()),
+        memoryview(MAP.reset_words().astype("<u4").tobytes()).cast("I"),
+        bytes(modelled),
+    )
 
 
 class RegisterFile:
@@ -24,19 +54,13 @@ class RegisterFile:
         self.writes: dict[int, Callable[[int], None]] = {}
         self.touched: Counter[str] = Counter()
         """Accesses to registers that the card doesn't model, by name (or offset, where there's no register)."""
-        self._canon = list(range(SIZE // 4))
-        for alias, offset in MAP.alias_table().items():
-            self._canon[alias >> 2] = offset >> 2
-        self._mask: list[int] = MAP.write_masks().tolist()
-        self._w1c: list[int] = MAP.w1c_masks().tolist()
-        self._read_clear: list[int] = MAP.read_clear_masks().tolist()
-        self._reset_words = memoryview(bytearray(MAP.reset_words().astype("<u4").tobytes())).cast("I")
-        modelled = bytearray(SIZE // 4)
-        for register in MAP:
-            if register.modelled:
-                for i in range(register.count):
-                    modelled[register.at(i) >> 2] = 1
-        self._modelled = bytes(modelled)
+        tables = _tables()
+        self._canon = tables.canon
+        self._mask = tables.mask
+        self._w1c = tables.w1c
+        self._read_clear = tables.read_clear
+        self._reset_words = tables.reset_words
+        self._modelled = tables.modelled
         self.reset()
 
     def reset(self, keep: Iterable[int] = ()) -> None:
