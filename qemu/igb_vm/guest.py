@@ -78,6 +78,7 @@ class Guest:
         terminal: bool = False,
         mirror: str | None = None,
     ) -> None:
+        self._console = self._log = -1  # first: `__del__` looks at them even where the rest of this fails
         self.qemu = qemu or get_qemu(mirror=mirror)
         self.kernel = kernel or get_kernel(mirror=mirror)
         self.memory = memory
@@ -94,8 +95,6 @@ class Guest:
         )
         self._console_path = console
         self._terminal = terminal
-        self._console = -1
-        self._log = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: list[Port] = []
         self._free: queue.SimpleQueue[Port] = queue.SimpleQueue()

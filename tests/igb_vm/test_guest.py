@@ -181,6 +181,13 @@ def test_what_qemu_refuses_is_told() -> None:
         Guest(devices=["nosuchdevice"]).start()
 
 
+def test_a_guest_that_cannot_be_made_is_one_error() -> None:
+    code = "from igb_vm import *\ntry:\n    Guest(modules=['nosuchmodule'])\nexcept VmError as error:\n    print(error)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "nosuchmodule" in run.stdout
+    assert run.stderr == ""
+
+
 def test_qemu_ends_when_python_is_killed() -> None:
     code = "import time\nfrom igb_vm import Guest\nwith Guest() as g:\n    print(g.pid, flush=True)\n    time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
