@@ -46,8 +46,11 @@ class DirtyLog:
             page = number * _CHUNK + stop
 
     def report(self, iova: int, length: int, page_size: int) -> bytes:
-        """The bitmap of [iova, iova + length) in pages of `page_size`, in whole 64-bit words; they are clean now.
-        Raises OSError with EINVAL (page size, range) or E2BIG (the bitmap)."""
+        """The bitmap of [iova, iova + length) in pages of `page_size`, in whole 64-bit words.
+
+        They are clean now, but for pages of 4096 bytes that smaller ones were reported of only in part. Raises OSError
+        with EINVAL (page size, range) or E2BIG (the bitmap).
+        """
         size = bitmap_size(length, page_size)
         if iova + length > 1 << 64 or iova % page_size:
             raise OSError(errno.EINVAL, "the range of the dirty report wraps or isn't aligned to its page size")
@@ -55,13 +58,16 @@ class DirtyLog:
         count = -(-length // page_size)
         first = iova // PAGE
         end = (iova + length - 1) // PAGE + 1
+        whole, whole_end = first, end  # what is clean now: a page that is only seen in part stays dirty
+        if page_size < PAGE:
+            whole, whole_end = -(-iova // PAGE), (iova + length) // PAGE
         for number, chunk in self._chunks.items():
             base = number * _CHUNK
             start, stop = max(first - base, 0), min(end - base, _CHUNK)
             if start >= stop:
                 continue
             pages = np.flatnonzero(chunk[start:stop]) + (base + start - first)
-            chunk[start:stop] = False
+            chunk[max(whole - base, start) : min(whole_end - base, stop)] = False
             if page_size >= PAGE:
                 bits[pages // (page_size // PAGE)] = 1
             else:
