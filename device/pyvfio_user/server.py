@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import logging
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterator
 from typing import Final
 
 from pyvfio_user.device import PciDevice
@@ -17,6 +21,9 @@ from pyvfio_user.session import Options, Session
 
 _HELLO_NS: Final = 10_000_000_000
 """A client that hasn't sent VERSION by then is sent away: it would keep others out."""
+_PAUSE_NS: Final = 1_000_000_000
+"""Without accepting, after that has failed: what it failed for may be over then."""
+_LOCK_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 _limited = LimitedLog(_log)
@@ -49,6 +56,7 @@ class Server:
         self._options = options or Options()
         self._session: Session | None = None
         self._hello: LoopTimer | None = None
+        self._pause: LoopTimer | None = None
         self._path = ""
         self._inode = (0, 0)
         self._listener: socket.socket | None = None
@@ -56,7 +64,7 @@ class Server:
             return
         self._listener = address if isinstance(address, socket.socket) else self._listen(os.fspath(address))
         self._listener.setblocking(False)
-        loop.add_reader(self._listener.fileno(), self._accept)
+        self._watch()
 
     @property
     def irqs(self) -> Irqs | None:
@@ -84,6 +92,8 @@ class Server:
         """Ends the present client's session, and removes the socket unless it has been replaced. May be repeated."""
         self._once = False
         if self._listener is not None:
+            if self._pause is not None:
+                self._pause.cancel()
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
             self._listener = None
@@ -92,18 +102,19 @@ class Server:
             self._session.close("the server is closing")
 
     def _listen(self, path: str) -> socket.socket:
-        _remove_dead(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        umask = os.umask(0o177)
-        try:
-            listener.bind(path)
-            info = os.lstat(path)
-            listener.listen(1)
-        except OSError as error:
-            listener.close()
-            raise ServerError(f"can't listen on {path}: {error.strerror or error}") from None
-        finally:
-            os.umask(umask)
+        with _starting(path):
+            _remove_dead(path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            umask = os.umask(0o177)
+            try:
+                listener.bind(path)
+                info = os.lstat(path)
+                listener.listen(1)
+            except OSError as error:
+                listener.close()
+                raise ServerError(f"can't listen on {path}: {error.strerror or error}") from None
+            finally:
+                os.umask(umask)
         self._path = path
         self._inode = (info.st_dev, info.st_ino)
         return listener
@@ -119,6 +130,10 @@ class Server:
             pass  # gone already
         self._path = ""
 
+    def _watch(self) -> None:
+        assert self._listener is not None
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
     def _accept(self) -> None:
         assert self._listener is not None
         try:
@@ -126,6 +141,9 @@ class Server:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EINTR, errno.ECONNABORTED):
                 _limited.log(logging.ERROR, "can't accept a client: %s", error.strerror)
+                # It stays there to be accepted: it would be tried again without a pause.
+                self._loop.remove_reader(self._listener.fileno())
+                self._pause = self._loop.call_at(self._loop.now() + _PAUSE_NS, self._watch)
             return
         if self._session is not None:
             self._session.close_if_left()
@@ -144,6 +162,30 @@ class Server:
         if self._once:
             self.close()
             self._loop.stop()
+
+
+@contextlib.contextmanager
+def _starting(path: str) -> Iterator[None]:
+    """Keeps other servers from starting in the same folder: one that isn't listening yet looks dead to them. Somebody
+    else's lock on the folder holds nobody up for long."""
+    try:
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # it isn't there, which binding will tell, or may be entered but not read
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.005)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(folder)
 
 
 def _remove_dead(path: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import logging
 import os
+import resource
 import select
 import socket
 import stat
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +115,78 @@ def test_a_live_socket_is_not(bench: Bench, path: Path) -> None:
     with pytest.raises(ServerError, match="another server"):
         Server(path, bench.device, bench.loop)
     assert path.exists()
+
+
+def test_of_two_that_start_at_once_one_serves(path: Path) -> None:
+    """Both find the same dead socket; none may take the other's for it."""
+    code = """
+import sys
+import time
+from pyvfio_user import EventLoop, Server, ServerError
+from pyvfio_user.pci.config import Identity, PciConfig
+from pyvfio_user.pci.function import PciFunction
+
+device, loop = PciFunction(PciConfig(Identity(1, 2, 3))), EventLoop()
+for line in sys.stdin:
+    path, when = line.rsplit(" ", 1)
+    while time.monotonic() < float(when):
+        pass
+    try:
+        server = Server(path, device, loop)
+    except ServerError:
+        print("refused", flush=True)
+    else:
+        print("listens", flush=True)
+"""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    rivals = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
+    try:
+        for number in range(200):
+            dead = socket.socket(socket.AF_UNIX)
+            dead.bind(f"{path}{number}")
+            dead.close()
+            when = time.monotonic() + 0.003
+            for rival in rivals:
+                print(f"{path}{number} {when}", file=rival.stdin, flush=True)
+            assert sorted(rival.stdout.readline().strip() for rival in rivals) == ["listens", "refused"]
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.communicate()
+
+
+def test_a_lock_on_the_folder_stops_nobody(bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvfio_user.server._LOCK_SECONDS", 0.05)
+    folder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    listen(bench, path)
+    dial(path).close()
+    os.close(folder)
+
+
+def test_without_descriptors_the_server_waits(
+    bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pyvfio_user.server._PAUSE_NS", 50_000_000)
+    listen(bench, path)
+    client = bench.adopt(dial(path))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), limits[1]))
+    fillers = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        bench.loop.run_once(1)
+        began = time.monotonic()
+        bench.loop.run_once(1)  # nothing but the end of the pause
+        assert time.monotonic() - began > 0.02
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in fillers:
+            os.close(fd)
+    assert "can't accept" in caplog.text
+    client.version()
 
 
 def test_other_files_are_left_alone(bench: Bench, path: Path, tmp_path: Path) -> None:
