@@ -174,25 +174,43 @@ def _download(wanted: str, mirror: str | None) -> list[Path]:
 
 
 def _unpack(paths: list[Path], folder: Path) -> None:
-    """Keep vmlinuz and those modules that a guest without a screen, sound or USB can use."""
+    """Keep vmlinuz and those modules that a guest without a screen, sound or USB can use. Raises VmError."""
     release = version = ""
     with progress("unpacking the kernel"):
         for path in paths:
-            with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as process:
-                assert process.stdout is not None
-                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                    for member in archive:
-                        kept = _kept_as(member.name)
-                        if kept is None or not member.isfile() or (data := archive.extractfile(member)) is None:
-                            continue
-                        if kept == "vmlinuz":
-                            release = _release(member.name)
-                            version = path.name.split("_")[1].replace("%3a", ":")
-                        (folder / kept).parent.mkdir(parents=True, exist_ok=True)
-                        (folder / kept).write_bytes(data.read())
+            found = _unpack_one(path, folder)
+            if found:
+                release, version = found, path.name.split("_")[1].replace("%3a", ":")
     if not release:
         raise VmError(f"there is no vmlinuz in {', '.join(path.name for path in paths)}")
     (folder / _META).write_text(json.dumps({"release": release, "version": version}))
+
+
+def _unpack_one(path: Path, folder: Path) -> str:
+    """The release of the vmlinuz that the package has, "" if none. A damaged package is removed, with VmError."""
+    release = ""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as deb:
+        assert deb.stdout is not None
+        assert deb.stderr is not None
+        try:
+            with tarfile.open(fileobj=deb.stdout, mode="r|") as archive:
+                for member in archive:
+                    kept = _kept_as(member.name)
+                    if kept is None or not member.isfile() or (data := archive.extractfile(member)) is None:
+                        continue
+                    if kept == "vmlinuz":
+                        release = _release(member.name)
+                    (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / kept).write_bytes(data.read())
+            deb.stdout.read()  # padding: unread, it would end dpkg-deb with SIGPIPE
+            broken = ""
+        except tarfile.TarError as error:
+            broken = str(error)
+        said = deb.stderr.read().decode(errors="replace").strip()
+    if deb.returncode != 0 or broken:
+        path.unlink(missing_ok=True)
+        raise VmError(f"can't unpack {path.name}: {said.rpartition(chr(10))[2] or broken} (removed; try again)")
+    return release
 
 
 def _release(name: str) -> str:

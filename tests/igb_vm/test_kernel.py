@@ -1,13 +1,16 @@
 """Modules and what they depend on, from hand-made ELF files; and the real igb's, against depmod's own answer."""
 
+import json
 import lzma
+import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from igb_vm.errors import VmError
-from igb_vm.kernel import Kernel, get_kernel, read_modinfo
+from igb_vm.kernel import Kernel, _unpack, get_kernel, read_modinfo
 
 
 def elf_module(**info: str | list[str]) -> bytes:
@@ -77,6 +80,28 @@ def test_a_release_is_no_path(bad: str, cache: Path) -> None:
     if bad:
         with pytest.raises(VmError, match="neither"):
             get_kernel(bad)
+
+
+@pytest.mark.parametrize("kept", [0, 50, 0.5, 0.99])
+def test_a_damaged_package_is_one_error_and_goes(tmp_path: Path, kept: float) -> None:
+    source = tmp_path / "source"
+    (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN/control").write_text(
+        "Package: linux-image-6.0-test\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: none\n"
+    )
+    (source / "boot").mkdir()
+    (source / "boot/vmlinuz-6.0-test").write_bytes(os.urandom(100_000))
+    deb = tmp_path / "linux-image-6.0-test_1_amd64.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", source, deb], check=True, capture_output=True)
+    folder = tmp_path / "kernel"
+    folder.mkdir()
+    _unpack([deb], folder)
+    assert json.loads((folder / "kernel.json").read_text()) == {"release": "6.0-test", "version": "1"}
+    whole = deb.read_bytes()
+    deb.write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
+    with pytest.raises(VmError, match=r"^can't unpack linux-image-6\.0-test_1_amd64\.deb: [^\n]*try again\)$"):
+        _unpack([deb], folder)
+    assert not deb.exists()
 
 
 @pytest.mark.qemu
