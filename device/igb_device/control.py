@@ -60,7 +60,7 @@ class Control:
     def _apply(self) -> None:
         nic = self._nic
         ctrl = self._words[_CTRL_WORD]
-        nic.rx.halted = nic.tx.halted = bool(ctrl & _CTRL["GIO_MASTER_DISABLE"])
+        nic.rx.buffer.halted = nic.tx.halted = bool(ctrl & _CTRL["GIO_MASTER_DISABLE"])
         nic.link.set_up = bool(ctrl & _CTRL["SLU"])
         nic.link.update()
 

@@ -88,7 +88,7 @@ class Nic(PciFunction):
 
     def plug(self, wire: Wire) -> None:
         """Plugs the port's cable into `wire`."""
-        self.wire = self.rx.wire = self.tx.wire = wire
+        self.wire = self.rx.wire = self.rx.buffer.wire = self.tx.wire = wire
         wire.connect(self._wire_ready, self._wire_changed)
         self.link.wire_changed(wire.link)
         self.process()
@@ -120,12 +120,12 @@ class Nic(PciFunction):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self.rx.host = self.tx.host = host
+        self.rx.buffer.host = self.tx.host = host
         self.interrupts.attach(host)
 
     def detach(self) -> None:
         super().detach()
-        self.rx.host = self.tx.host = None
+        self.rx.buffer.host = self.tx.host = None
         self.interrupts.attach(None)
 
     def config_changed(self) -> None:
@@ -205,8 +205,8 @@ class Nic(PciFunction):
             first()
             while True:
                 self._again = False
-                if self.rx.refill:
-                    self.rx.process()
+                if self.rx.buffer.refill:
+                    self.rx.buffer.process(self.rx.enabled)
                 more = False
                 if self.tx.doorbells:
                     more = self.tx.process()

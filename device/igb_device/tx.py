@@ -10,27 +10,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from igb_device.checksum import finish, insert_tx
 from igb_device.complaints import Complaints
 from igb_device.drops import DropReason
 from igb_device.interrupts import Interrupts
 from igb_device.registers import RegisterFile
-from igb_device.ring import Context, Restarted, TxRing, Unsent
-from igb_device.segmentation import to_offload, tso
+from igb_device.ring import Restarted, TxRing, Unsent
 from igb_device.stats import FCS, Stats, group
-from igb_device.wire.base import (
-    GSO_TCPV4,
-    GSO_TCPV6,
-    GSO_UDP_L4,
-    NEEDS_CSUM,
-    NO_OFFLOAD,
-    Accepts,
-    Frame,
-    Offload,
-    Wire,
-)
+from igb_device.tx_frames import DEXT, Framer, set_context
+from igb_device.wire.base import Accepts, Frame, Wire
 from igb_hw.registers import MAP
-from pyvfio_user.device import Buffer, DmaError, Host
+from pyvfio_user.device import DmaError, Host
 
 BATCH = 512
 """Descriptors taken from one ring before the next ring has its turn."""
@@ -41,47 +30,20 @@ FRAMES = 4096
 OCTETS = 2 << 20
 """And their bytes: so much of each ring may have to be kept while the wire takes nothing."""
 
-MAX_FRAME = 0x2600 - FCS
-"""The longest frame that leaves in one piece: 9.5 KB with its FCS."""
-
 MAX_PACKET = 1 << 18
 """PAYLEN has 18 bits: a frame whose descriptors add up to more is lost."""
 
 _DESCRIPTOR = struct.Struct("<QII")
 
-# bits of the second quadword, the same in the legacy and the advanced format (sections 7.2.2.1 and 7.2.2.3)
 EOP = 1 << 24
 RS = 1 << 27
-DEXT = 1 << 29
-VLE = 1 << 30
-TSE = 1 << 31
-LEGACY_IC = 1 << 26
 _DTYP = 0xF << 20
 _DTYP_CONTEXT = 2 << 20
 _DTYP_DATA = 3 << 20
-_IDX = 1 << 4
-_CC = 1 << 7
-_IXSM = 1 << 8
-_TXSM = 1 << 9
 DD = 1
-
-_L4_UDP, _L4_TCP, _L4_SCTP = range(3)
-_CSUM_OFFSET = (6, 16)
-_GSO_ACCEPT = {GSO_TCPV4: Accepts.TSO4, GSO_TCPV6: Accepts.TSO6, GSO_UDP_L4: Accepts.USO}
-_MIN_FRAME = 60
-_ETH_HEADER = 14
-_ZEROS = bytes(_MIN_FRAME)
 
 _TCTL = MAP["TCTL"].offset >> 2
 _TCTL_EN = MAP["TCTL"]["EN"]
-_TCTL_PSP = MAP["TCTL"]["PSP"]
-_VET = MAP["VET"].offset >> 2
-_CTRL = MAP["CTRL"].offset >> 2
-_CTRL_VME = MAP["CTRL"]["VME"]
-
-
-class BadPacket(Exception):
-    """The descriptors don't make a frame."""
 
 
 class Transmitter:
@@ -101,6 +63,7 @@ class Transmitter:
         self._interrupts = interrupts
         self._complaints = complaints
         self._loop_back = loopback
+        self._framer = Framer(regs, stats)
         self.rings = [TxRing(regs, queue) for queue in range(queues)]
         self.doorbells = 0  # a bit for each ring with work
         self.looping = False  # PHY or MAC loopback: frames come back instead of leaving
@@ -201,7 +164,7 @@ class Transmitter:
         data = ring.fetch(host, head, n)
         for index, (first, cmd, olinfo) in enumerate(_DESCRIPTOR.iter_unpack(data), head):
             if cmd & (DEXT | _DTYP) == DEXT | _DTYP_CONTEXT:
-                _set_context(ring, first, cmd, olinfo)
+                set_context(ring, first, cmd, olinfo)
                 if cmd & RS:
                     waiting.append((index % count, (olinfo | DD) << 32 | cmd))
                 continue
@@ -219,7 +182,7 @@ class Transmitter:
             if cmd & RS:
                 waiting.append((index % count, (olinfo | DD) << 32 | cmd))
             if cmd & EOP:
-                for frame in self._frames(ring):
+                for frame in self._framer.frames(ring, self._accepts()):
                     frames.append(frame)
                     ends.append(ends[-1] if ends else head)
                     reports.append([])
@@ -300,6 +263,13 @@ class Transmitter:
             self._count(frame)
         return taken
 
+    def _accepts(self) -> Accepts:
+        """What needn't be finished before it goes where frames go now."""
+        if self.looping:
+            return Accepts.CSUM
+        assert self.wire is not None
+        return self.wire.accepts
+
     def _count(self, frame: Frame) -> None:
         length = sum(map(len, frame.parts))
         first = frame.parts[0]
@@ -314,155 +284,3 @@ class Transmitter:
             self._stats.counts["TSCTC"] += 1
         else:
             self._stats.transmitted(1, length + FCS, 0, kind)
-
-    # --- frames
-
-    def _frames(self, ring: TxRing) -> list[Frame]:
-        """The frame that the ring's parts make, or several where the wire wants it cut."""
-        assert ring.first is not None
-        cmd, olinfo = ring.first
-        try:
-            if ring.skip or ring.length < _ETH_HEADER:
-                raise BadPacket
-            context = ring.contexts[1 if olinfo & _IDX else 0]
-            if cmd & DEXT and cmd & TSE:
-                return self._segments(ring, context, cmd, olinfo)
-            if ring.length > MAX_FRAME:
-                raise BadPacket
-            if cmd & DEXT:
-                return [self._advanced(ring, context, cmd, olinfo)]
-            return [self._legacy(ring, cmd, olinfo)]
-        except (BadPacket, ValueError):
-            self._stats.drop(DropReason.TX_BAD)
-            return []
-
-    def _accepts(self) -> Accepts:
-        if self.looping:
-            return Accepts.CSUM
-        assert self.wire is not None
-        return self.wire.accepts
-
-    def _advanced(self, ring: TxRing, context: Context, cmd: int, olinfo: int) -> Frame:
-        offload = NO_OFFLOAD
-        parts = ring.parts
-        if olinfo & (_IXSM | _TXSM):
-            start = context.maclen + context.iplen
-            if (
-                not olinfo & _IXSM
-                and context.l4t < _L4_SCTP
-                and self._accepts() & Accepts.CSUM
-                and start + _CSUM_OFFSET[context.l4t] + 2 <= ring.length
-            ):
-                offload = Offload(NEEDS_CSUM, csum_start=start, csum_offset=_CSUM_OFFSET[context.l4t])
-            else:
-                whole = bytearray(b"".join(parts))
-                insert_tx(
-                    whole,
-                    maclen=context.maclen,
-                    iplen=context.iplen,
-                    ixsm=bool(olinfo & _IXSM),
-                    txsm=bool(olinfo & _TXSM),
-                    ipv4=context.ipv4,
-                    l4t=context.l4t,
-                )
-                parts = [whole]
-        return self._finish(ring, parts, ring.length, offload, context.vlan if cmd & VLE else None)
-
-    def _legacy(self, ring: TxRing, cmd: int, olinfo: int) -> Frame:
-        """Section 7.2.2.1. IC sums from CSS to the end and stores at CSO, both counted from the frame's start."""
-        parts = ring.parts
-        offload = NO_OFFLOAD
-        if cmd & LEGACY_IC:
-            start, offset = olinfo >> 8 & 0xFF, cmd >> 16 & 0xFF
-            if start < offset and offset + 2 <= ring.length:
-                offload = Offload(NEEDS_CSUM, csum_start=start, csum_offset=offset - start)
-                if not self._accepts() & Accepts.CSUM:
-                    whole = bytearray(b"".join(parts))
-                    finish(whole, start, offset - start)
-                    parts = [whole]
-                    offload = NO_OFFLOAD
-        tag = olinfo >> 16 if cmd & VLE and self._words[_CTRL] & _CTRL_VME else None
-        return self._finish(ring, parts, ring.length, offload, tag)
-
-    def _finish(self, ring: TxRing, parts: list[Buffer], length: int, offload: Offload, vlan: int | None) -> Frame:
-        """VLAN tag and padding."""
-        if vlan is not None:
-            parts, offload = self._tag(parts, offload, vlan)
-            length += 4
-        if length < _MIN_FRAME and self._words[_TCTL] & _TCTL_PSP:
-            parts = [*parts, _ZEROS[: _MIN_FRAME - length]]
-        return Frame(parts, offload, ring.queue)
-
-    def _tag(self, parts: list[Buffer], offload: Offload, vlan: int) -> tuple[list[Buffer], Offload]:
-        first = parts[0]
-        if len(first) < 12:
-            first = b"".join(parts)
-            parts = [first]
-        tag = struct.pack(">HH", self._words[_VET] & 0xFFFF, vlan)
-        if offload is not NO_OFFLOAD:
-            offload = offload._replace(
-                csum_start=offload.csum_start + 4, hdr_len=offload.hdr_len + 4 if offload.hdr_len else 0
-            )
-        return [first[:12], tag, first[12:], *parts[1:]], offload
-
-    def _segments(self, ring: TxRing, context: Context, cmd: int, olinfo: int) -> list[Frame]:
-        """TSO and USO (section 7.2.4): whole to a wire that takes it, else cut here."""
-        hdr_len = context.maclen + context.iplen + context.l4len
-        if not context.mss or context.l4t >= _L4_SCTP or hdr_len > ring.length or not hdr_len:
-            raise BadPacket
-        parts = ring.parts
-        first = parts[0]
-        if len(first) < hdr_len:
-            first = b"".join(parts)
-            parts = [first]
-        header = bytes(first[:hdr_len])
-        vlan = context.vlan if cmd & VLE else None
-        tcp = context.l4t == _L4_TCP
-        ixsm = bool(olinfo & _IXSM)
-        accepts = self._accepts()
-        if accepts & (Accepts.TSO4 | Accepts.TSO6 | Accepts.USO) and olinfo & _TXSM:
-            whole = to_offload(
-                header,
-                ring.length,
-                maclen=context.maclen,
-                iplen=context.iplen,
-                l4len=context.l4len,
-                mss=context.mss,
-                tcp=tcp,
-                ipv4=context.ipv4,
-                ixsm=ixsm,
-            )
-            if whole is not None and accepts & _GSO_ACCEPT[whole[1].gso_type & 0x7F]:
-                rest = [first[hdr_len:], *parts[1:]] if len(first) > hdr_len else parts[1:]
-                return [self._finish(ring, [whole[0], *rest], ring.length, whole[1], vlan)]
-        payload = b"".join([first[hdr_len:], *parts[1:]])
-        segments = tso(
-            header,
-            payload,
-            maclen=context.maclen,
-            iplen=context.iplen,
-            l4len=context.l4len,
-            mss=context.mss,
-            tcp=tcp,
-            ipv4=context.ipv4,
-            ixsm=ixsm,
-            txsm=bool(olinfo & _TXSM),
-        )
-        frames = [
-            self._finish(ring, [head.tobytes(), body], hdr_len + len(body), NO_OFFLOAD, vlan) for head, body in segments
-        ]
-        self._stats.counts["TSCTC"] += 1
-        return frames
-
-
-def _set_context(ring: TxRing, first: int, cmd: int, mss_l4len_idx: int) -> None:
-    """An advanced context descriptor: VLAN, MACLEN, IPLEN in the low word, TUCMD in `cmd`."""
-    lengths = first & 0xFFFFFFFF
-    context = ring.contexts[1 if mss_l4len_idx & _IDX else 0]
-    context.vlan = lengths >> 16
-    context.maclen = lengths >> 9 & 0x7F
-    context.iplen = lengths & 0x1FF
-    context.ipv4 = bool(cmd & 1 << 10)
-    context.l4t = cmd >> 11 & 3
-    context.l4len = mss_l4len_idx >> 8 & 0xFF
-    context.mss = mss_l4len_idx >> 16
