@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,12 @@ from igb_vm import Program, VmError, ensure
 
 _PACKAGES = {"ip": "iproute2", "lspci": "pciutils", "sqop": "sqop", "tshark": "tshark"}
 _SYSTEM = "/usr/sbin:/sbin"  # where a user's PATH may not lead
+
+
+def pytest_configure() -> None:
+    # A shell's job in the background ignores Ctrl-C, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
