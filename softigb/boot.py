@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import ipaddress
 import re
 import signal
 import sys
@@ -60,7 +61,7 @@ def boot(
     capture: Annotated[Path | None, typer.Option(metavar="FILE", help="Record the wire as pcapng.")] = None,
     keep_console: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the guest's console here.")] = None,
     mirror: Annotated[str | None, typer.Option(metavar="URL", help="Debian mirror [default: apt's].")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For each --run.")] = 600.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For each --run.")] = 600.0,
 ) -> None:
     """Boots a Linux guest with the card in it, on a network made for it, and tries what the card can do.
 
@@ -76,8 +77,15 @@ def boot(
         raise CliError(f"{memory!r} is no size of memory: it looks like 512M", USAGE)
     if wire is not None and network is not NetworkKind.AUTO:
         raise CliError("--network is for a network of its own: --wire says there's another", USAGE)
-    if address is not None and wire is None:
-        raise CliError("--address is for --wire: the network of its own has addresses", USAGE)
+    if wire == "":
+        raise CliError("--wire is empty: leave it out for a network of its own", USAGE)
+    if address is not None:
+        if wire is None:
+            raise CliError("--address is for --wire: the network of its own has addresses", USAGE)
+        try:
+            ipaddress.ip_interface(address)
+        except ValueError:
+            raise CliError(f"--address {address}: not an address such as 10.0.2.2/24", USAGE) from None
     settings = Settings(
         wire=wire,
         network=network.value,

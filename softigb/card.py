@@ -16,7 +16,7 @@ from igb_vm import process
 from softigb.errors import CliError
 
 _SECONDS = 20.0
-_GRACE = 5.0
+_GRACE = 10.0  # a card that waits for a guest's memory by messages gives up after 5 s
 _SHORT = 60
 """Characters of a temporary folder's path: a socket's may have 107 bytes."""
 

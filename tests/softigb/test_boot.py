@@ -28,6 +28,9 @@ _SECONDS = 240.0
         ["--smp", "0"],
         ["--mac", "01:00:00:00:00:01"],
         ["--address", "10.0.0.1/8"],
+        ["--wire", "none", "--address", "foo"],
+        ["--wire", ""],
+        ["--timeout", "0"],
         ["--wire", "none", "--network", "passt"],
     ],
 )
