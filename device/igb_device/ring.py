@@ -112,7 +112,7 @@ class Ring:
 
     def store(self, host: Host, index: int, low: int, high: int) -> None:
         """Writes a descriptor back. The half that says it's done is stored last, each half in one piece."""
-        view = self.view
+        view = self.view if self._generation == host.generation else None  # else unmapped while memory was waited for
         if view is not None:
             view[2 * index] = low
             view[2 * index + 1] = high
@@ -123,7 +123,7 @@ class Ring:
 
     def store_high(self, host: Host, index: int, high: int) -> None:
         """Writes back only the second half of a descriptor."""
-        view = self.view
+        view = self.view if self._generation == host.generation else None  # else unmapped while memory was waited for
         if view is not None:
             view[2 * index + 1] = high
         else:

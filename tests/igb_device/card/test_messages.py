@@ -1,5 +1,7 @@
 """Guest memory that is reached only by messages: every feature works, and accesses that arrive meanwhile are served."""
 
+import struct
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -208,3 +210,32 @@ def test_function_level_reset_inside_dma(distant, nth):
     assert [w for w in meanwhile.writes if w[0] > nth] == []
     bench.command(6)
     bench.works_again()
+
+
+def test_a_ring_that_is_unmapped_while_a_buffer_is_waited_for_isnt_written_to(make_bench):
+    """The buffer lies in memory behind messages, the ring in memory that is shared, and the client takes that back
+    before it answers: its descriptor must stay as it was."""
+    bench = make_bench()
+    bench.link_up()
+    ring = memoryview(bytearray(4096))
+    bench.host.add(0x10_0000_0000, ring)
+    far = memoryview(bytearray(4096))
+    bench.host.add(0x20_0000_0000, far, shared=False)
+    bench.tx_setup()
+    bench["TXDCTL"] = 0
+    bench["TDBAL"], bench["TDBAH"], bench["TDLEN"] = 0, 0x10, 4096
+    bench["TXDCTL"] = 1 << 25
+    ring[:16] = struct.pack("<QII", 0x20_0000_0000, 0x2B300000 | 100, 100 << 14)
+    before = bytes(ring)
+    read = bench.host.read
+
+    def unmapping(addr: int, length: int) -> memoryview:
+        result = read(addr, length)
+        if addr == 0x20_0000_0000:
+            bench.host.remove(0x10_0000_0000)
+        return result
+
+    bench.host.read = unmapping
+    bench["TDT"] = 1
+    assert bytes(ring) == before
+    assert bench.nic.complaints.stops == 1
