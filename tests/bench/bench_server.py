@@ -96,10 +96,39 @@ def microseconds(call: Callable[[], object], rounds: int) -> tuple[float, float]
     return cuts[49] / 1000, cuts[98] / 1000
 
 
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keeps all processors busy with what gives way at once to anything else (SCHED_IDLE).
+
+    Under a hypervisor a processor that has nothing to do is taken away, and to get it back costs more than a read does.
+    A guest in QEMU keeps its processor busy in the same way, while it waits for a register.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile 1: pass",
+    ]
+    spinners = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
 def round_trips(client: Client, rounds: int) -> None:
+    status = MAP["STATUS"].at(0)
+    middle, late = microseconds(lambda: client.read(BAR0, status, 4), rounds)
+    show("register read, processors asleep", f"median {middle:.1f} us, 99 % {late:.1f} us")
+    with awake():
+        _round_trips_awake(client, rounds)
+
+
+def _round_trips_awake(client: Client, rounds: int) -> None:
     status, mask = MAP["STATUS"].at(0), MAP["EIMC"].at(0)
     middle, late = microseconds(lambda: client.read(BAR0, status, 4), rounds)
-    show("register read", f"median {middle:.1f} us, 99 % {late:.1f} us", "<= 20 us", middle <= 20)
+    show("register read, processors awake", f"median {middle:.1f} us, 99 % {late:.1f} us", "<= 20 us", middle <= 20)
     value = bytes(4)
     middle, late = microseconds(lambda: client.write(BAR0, mask, value), rounds)
     show("register write with a reply", f"median {middle:.1f} us, 99 % {late:.1f} us")
