@@ -176,7 +176,8 @@ def test_vlan(pair, offloads):
 
 def test_only_vlans_that_are_wanted_come_in(pair):
     two = pair.names(0)[1]
-    pair.one.sh("modprobe 8021q")
+    for rig in (pair.one, pair.two):
+        rig.sh("modprobe 8021q")
     pair.two.sh(f"ip link add link {two} name v6 type vlan id 6; ip address add 10.98.0.2/24 dev v6; ip link set v6 up")
     pair.two.sh("ip neighbour replace 10.98.0.1 lladdr " + pair.one.mac + " dev v6")
     try:
