@@ -221,11 +221,9 @@ class Rig:
         send = ["send", address or (self.net.guest_ip if to_guest else self.net.host_ip), "5300", str(size), str(count)]
         send += [str(segments)]
         if to_guest:
-            self.sh(
-                f"{self.endpoint} {' '.join(receive)} > /tmp/udp & until grep -qs ready /tmp/udp; do sleep 0.05; done"
-            )
+            self.sh(self.receiving(*receive))
             self.net.run(self.here(*send), check=True)
-            said = self.sh("until grep -q whole /tmp/udp; do sleep 0.05; done; tail -n 1 /tmp/udp")
+            said = self.received()
         else:
             receiver = self.net.popen(self.here(*receive), stdout=subprocess.PIPE)
             assert receiver.stdout is not None
