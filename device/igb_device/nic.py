@@ -37,7 +37,8 @@ _MMIO, _FLASH, _IO, _MSIX = range(4)
 _IODATA = 4
 
 # what a software reset leaves alone (section 4.2.1.6)
-_SURVIVORS = (MAP["RXPBS"].offset, MAP["TXPBS"].offset, MAP["SWSM"].offset, MAP["SW_FW_SYNC"].offset)
+_SEMAPHORES = (MAP["SWSM"].offset, MAP["SW_FW_SYNC"].offset)
+_SURVIVORS = (MAP["RXPBS"].offset, MAP["TXPBS"].offset, *_SEMAPHORES)
 
 
 class Nic(PciFunction):
@@ -228,6 +229,8 @@ class Nic(PciFunction):
         super().reset(kind)
         if kind in (Reset.FLR, Reset.POWER):
             self.software_reset()
+            for offset in _SEMAPHORES:  # whoever held them is gone
+                self.regs.words[offset >> 2] = 0
         else:
             self._power_on()
         self.msix_table.reset()

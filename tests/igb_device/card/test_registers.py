@@ -338,3 +338,16 @@ def test_empty_rings_with_garbage_for_a_base(bench):
     bench.rx_give(0, 4)
     bench.send(b"\xff" * 64)
     assert len(bench.rx_take()) == len(bench.wire.frames) == 1
+
+
+def test_a_function_level_reset_frees_the_semaphores(bench):
+    """CTRL.RST doesn't: software that holds one may use it to reset. After an FLR nobody is left who holds any, and a
+    driver that found one taken would give up at probe."""
+    bench.write(SWSM, 3)
+    bench.write(SW_FW_SYNC, 0x00020002)
+    bench.write(CTRL, 1 << 26)
+    assert bench.read(SW_FW_SYNC) == 0x00020002
+    control = bench.nic.config.offset("pcie", "device_control")
+    bench.nic.config_write(control, (1 << 15).to_bytes(2, "little"))
+    assert bench.read(SWSM) & 3 == 0
+    assert bench.read(SW_FW_SYNC) == 0
