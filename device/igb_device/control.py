@@ -20,7 +20,10 @@ _CFG_DONE = _EEMNGCTL["CFG_DONE_0"] | _EEMNGCTL["CFG_DONE_1"] | _EEMNGCTL["DONE"
 _RCTL_WORD = MAP["RCTL"].offset >> 2
 _LBM = MAP["RCTL"]["LBM"]
 _LBM_MAC = 1 << MAP["RCTL"].shift("LBM")
-_COMPUTED = _STATUS["PHYRA"] | _STATUS["GIO_MASTER_ENABLE"]
+_PHYRA = _STATUS["PHYRA"]
+_MASTER_ENABLE = _STATUS["GIO_MASTER_ENABLE"]
+_MASTER_DISABLE = _CTRL["GIO_MASTER_DISABLE"]
+_COMPUTED = _PHYRA | _MASTER_ENABLE
 _LINKED = _STATUS["LU"] | _STATUS["FD"] | _STATUS.put(0, SPEED=2, ASDV=2)
 
 
@@ -69,9 +72,9 @@ class Control:
         if self._nic.link.up:
             value |= _LINKED
         if self._phy_was_reset:
-            value |= _STATUS["PHYRA"]
-        if not self._words[_CTRL_WORD] & _CTRL["GIO_MASTER_DISABLE"]:
-            value |= _STATUS["GIO_MASTER_ENABLE"]
+            value |= _PHYRA
+        if not self._words[_CTRL_WORD] & _MASTER_DISABLE:
+            value |= _MASTER_ENABLE
         return value
 
     def write_status(self, _: int, value: int) -> None:

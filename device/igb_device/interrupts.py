@@ -50,6 +50,7 @@ class Interrupts:
         self._intx_disabled = intx_disabled
         self._host: Host | None = None
         self._asserted = False  # the one interrupt of non-MSI-X mode
+        self._line = False  # INTx, as the host knows it
         self._timer: Timer | None = None
         self._timer_due = 0
         self.eitr = [0] * VECTORS
@@ -59,6 +60,7 @@ class Interrupts:
 
     def attach(self, host: Host | None) -> None:
         self._host = host
+        self._line = False
 
     def reset(self) -> None:
         """Software reset: causes, masks and routes go; EITR and its counters survive it (datasheet 4.2.1.6.1)."""
@@ -87,8 +89,8 @@ class Interrupts:
         """PCI enabled another kind of interrupt: what is pending is signalled anew, by the new kind."""
         self._fired = 0
         self._asserted = False
-        if self._host is not None and (self._irq_mode() is not IrqMode.INTX or self._intx_disabled()):
-            self._host.intx(False)
+        if self._irq_mode() is not IrqMode.INTX or self._intx_disabled():
+            self._drive(False)
 
     # --- causes
 
@@ -137,8 +139,14 @@ class Interrupts:
         """The handler has been here: what is still pending is signalled anew. INTx falls at once, because the
         client takes the access that just ended as the end of interrupt and would see a line still high."""
         self._asserted = False
-        if self._host is not None and not self.icr & self.ims and self._irq_mode() is IrqMode.INTX:
-            self._host.intx(False)
+        if not self.icr & self.ims:
+            self._drive(False)
+
+    def _drive(self, level: bool) -> None:
+        """Sets the INTx line."""
+        if level != self._line and self._host is not None:
+            self._line = level
+            self._host.intx(level)
 
     def write_ics(self, _: int, value: int) -> None:
         self.cause(value & _CAUSES)
@@ -302,7 +310,7 @@ class Interrupts:
                 if mode is not IrqMode.INTX:
                     host.interrupt(0)
         if mode is IrqMode.INTX:
-            host.intx(self._asserted and not self._intx_disabled())
+            self._drive(self._asserted and not self._intx_disabled())
 
     def _wake_at(self, when: int) -> None:
         if self._timer is not None:

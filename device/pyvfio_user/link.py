@@ -11,7 +11,9 @@ from pyvfio_user.connection import MAX_FDS, Connection, ProtocolError, close_all
 
 _RECEIVE: Final = 64 << 10  # more would have malloc map and unmap a buffer for every call
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * 4)
-_CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC
+# plain numbers: an operation on the enum costs as much as the system call
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
 QUEUE_LIMIT: Final = 1 << 20
 """Bytes of unsent messages over which no more of the peer's messages should be taken."""
 
@@ -45,7 +47,7 @@ class Link:
         for level, kind, raw in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds += struct.unpack(f"={len(raw) // 4}i", raw[: len(raw) // 4 * 4])
-        if not data or flags & socket.MSG_CTRUNC:
+        if not data or flags & _TRUNCATED:
             close_all(fds)
             if data:
                 self.lost = "descriptors were lost, as this process has too many open"

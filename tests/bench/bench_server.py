@@ -97,38 +97,59 @@ def microseconds(call: Callable[[], object], rounds: int) -> tuple[float, float]
 
 
 @contextlib.contextmanager
-def awake() -> Iterator[None]:
-    """Keeps all processors busy with what gives way at once to anything else (SCHED_IDLE).
+def one_processor(*pids: int) -> Iterator[None]:
+    """Keeps this process and others on one processor.
 
-    Under a hypervisor a processor that has nothing to do is taken away, and to get it back costs more than a read does.
-    A guest in QEMU keeps its processor busy in the same way, while it waits for a register.
+    Between two, every message wakes an idle processor, and under a hypervisor that costs more than all the rest.
     """
-    command = [
-        sys.executable,
-        "-c",
-        "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile 1: pass",
-    ]
-    spinners = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
+    before = {pid: os.sched_getaffinity(pid) for pid in (0, *pids)}
     try:
+        for pid in before:
+            os.sched_setaffinity(pid, {min(before[0])})
         yield
     finally:
-        for spinner in spinners:
-            spinner.kill()
-            spinner.wait()
+        for pid, processors in before.items():
+            os.sched_setaffinity(pid, processors)
 
 
-def round_trips(client: Client, rounds: int) -> None:
-    status = MAP["STATUS"].at(0)
-    middle, late = microseconds(lambda: client.read(BAR0, status, 4), rounds)
-    show("register read, processors asleep", f"median {middle:.1f} us, 99 % {late:.1f} us")
-    with awake():
-        _round_trips_awake(client, rounds)
+def echo(end: socket.socket) -> None:
+    """The far end of `bare`: a register read's answer to each register read, and nothing else."""
+    while end.recv(64):
+        end.send(bytes(36))
 
 
-def _round_trips_awake(client: Client, rounds: int) -> None:
+def bare(rounds: int, pin: bool) -> float:
+    """Median round trip of messages as long as a register read's, over a socket, with nothing behind it (us)."""
+    mine, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        mine.close()
+        echo(theirs)
+        os._exit(0)
+    theirs.close()
+
+    def turn() -> None:
+        mine.send(bytes(32))
+        mine.recv(64)
+
+    try:
+        with one_processor(pid) if pin else contextlib.nullcontext():
+            return microseconds(turn, rounds)[0]
+    finally:
+        mine.close()
+        os.waitpid(pid, 0)
+
+
+def round_trips(client: Client, server: int, rounds: int) -> None:
     status, mask = MAP["STATUS"].at(0), MAP["EIMC"].at(0)
-    middle, late = microseconds(lambda: client.read(BAR0, status, 4), rounds)
-    show("register read, processors awake", f"median {middle:.1f} us, 99 % {late:.1f} us", "<= 20 us", middle <= 20)
+    for pin, where in ((False, "two processors"), (True, "one processor")):
+        with one_processor(server) if pin else contextlib.nullcontext():
+            middle, late = microseconds(lambda: client.read(BAR0, status, 4), rounds)
+        figures = f"median {middle:.1f} us, 99 % {late:.1f} us; a bare socket: {bare(rounds, pin):.1f} us"
+        if pin:
+            show(f"register read, {where}", figures, "<= 20 us", middle <= 20)
+        else:
+            show(f"register read, {where}", figures)
     value = bytes(4)
     middle, late = microseconds(lambda: client.write(BAR0, mask, value), rounds)
     show("register write with a reply", f"median {middle:.1f} us, 99 % {late:.1f} us")
@@ -276,8 +297,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="softigb-bench-") as name:
         folder = Path(name)
         start_times(folder)
-        with serve(folder) as (_, path, _), Client(path) as client:
-            round_trips(client, options.rounds)
+        with serve(folder) as (server, path, _), Client(path) as client:
+            round_trips(client, server.pid, options.rounds)
         memory_and_rest(folder, options.idle, options.busy)
 
 
