@@ -35,6 +35,7 @@ test-fast: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/bench/bench_guest.py
 	$(BIN)/python tests/bench/bench_server.py
+	$(BIN)/python tests/bench/bench_card.py
 
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP)

@@ -160,7 +160,8 @@ def run(rounds: int, seconds: float, names: list[str], smp: int) -> tuple[dict[s
                     card.interface = guest.run(f"ls /sys/bus/pci/devices/{card.pci}/net", check=True).output.strip()
                     guest.run(f"ip netns add {card.ns}", check=True)
                     configure(guest, card)
-                versions = f"QEMU {'.'.join(map(str, guest.qemu.version))}, guest Linux {guest.kernel.release}, {guest.accel}, {smp} vCPU"
+                qemu = ".".join(map(str, guest.qemu.version))
+                versions = f"QEMU {qemu}, guest Linux {guest.kernel.release}, {guest.accel}, {smp} vCPU"
                 for number in range(rounds):
                     for name, case in cases.items():
                         for card in cards if number % 2 == 0 else reversed(cards):
