@@ -150,6 +150,8 @@ class Network:
             self._link = None
         if self._holder is not None:
             process.end(self._holder)
+            if self._holder.stdin is not None:
+                self._holder.stdin.close()
             self._holder = None
         if self._web is not None:
             self._web.shutdown()
@@ -213,7 +215,8 @@ class Network:
         ready = Path(self._folder.name, "pid")
         program, arguments = self._passt(self.socket, ready) if kind == "passt" else self._slirp(self.socket)
         with tempfile.TemporaryFile() as log:
-            self._holder = process.spawn(program.command(*arguments), env=program.env, stdout=log, stderr=log)
+            command = process.leashed(program.command(*arguments))
+            self._holder = process.spawn(command, env=program.env, stdin=subprocess.PIPE, stdout=log, stderr=log)
             deadline = time.monotonic() + _SETUP_SECONDS
             while not (_written(ready) if kind == "passt" else _listens(self.socket)):
                 if self._holder.poll() is not None or time.monotonic() > deadline:

@@ -19,6 +19,23 @@ _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
+_LEASH = """exec 3<&0
+"$@" 3<&- </dev/null & child=$!
+trap 'kill $child' TERM
+(read -r _ <&3; kill $child) 2>/dev/null & reader=$!
+exec 3<&-
+wait $child; status=$?
+[ $status -le 128 ] || wait $child
+kill $reader 2>/dev/null
+exit $status"""
+
+
+def leashed(command: Sequence[str]) -> list[str]:
+    """`command` for `spawn` with `stdin=subprocess.PIPE`, for a program that changes its credentials: the kernel then
+    takes the death signal back. It's ended when the pipe is closed, which Python's end does too."""
+    return ["sh", "-c", _LEASH, "sh", *command]
+
+
 def spawn(
     command: Sequence[str],
     *,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -200,3 +201,42 @@ def test_bad_settings_are_one_line() -> None:
         with pytest.raises(VmError) as error:
             Network(**options)  # type: ignore[arg-type]
         assert "\n" not in str(error.value)
+
+
+def test_passt_ends_with_a_python_that_is_killed(tmp_path):
+    """passt changes its credentials, by which the kernel's own death signal is lost."""
+    script = (
+        "from igb_vm.network import Network\n"
+        "with Network(kind='passt', iperf=False) as network:\n"
+        "    print(network.socket, flush=True)\n"
+        "    input()\n"
+    )
+    python = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with python:
+        assert python.stdout is not None
+        path = python.stdout.readline().strip()
+        if not path:
+            assert python.stderr is not None
+            pytest.skip(python.stderr.read().strip().rpartition("\n")[2])
+        assert _users_of(path)
+        python.kill()
+    shutil.rmtree(Path(path).parent)
+    deadline = time.monotonic() + 10
+    while left := _users_of(path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+def _users_of(path: str) -> list[str]:
+    """The programs that have `path` in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if path in words and "passt" in " ".join(words):
+            found.append(" ".join(words))
+    return found
