@@ -36,12 +36,12 @@ class Control:
         self._phy_was_reset = True
 
     def write_ctrl(self, _: int, value: int) -> None:
-        """RST acts at once and reads 0 again: no driver waits for it in vain. What is written with it holds, but for
-        the master's being disabled: that is how Linux resets the card, and it never takes it back."""
+        """RST acts at once and reads 0 again: no driver waits for it in vain. Of what is written together with it only
+        SLU stays, which some drivers set in the same write and then look for the link."""
         nic = self._nic
         if value & _CTRL["RST"]:
             nic.software_reset()
-            value &= ~_CTRL["GIO_MASTER_DISABLE"]
+            value = self._words[_CTRL_WORD] | value & _CTRL["SLU"]
         nic.regs.store(_CTRL_WORD, value)
         if value & _CTRL["PHY_RST"]:
             self._phy_was_reset = True

@@ -285,3 +285,16 @@ def test_loopback_without_receive_descriptors_is_bounded(bench):
         bench.tx_kick()
     assert sum(frame.length for frame in bench.nic.rx.rings[0].waiting) < 8 << 20
     assert bench["MPC"]
+
+
+def test_a_reset_ends_a_phy_reset_that_somebody_left_on(bench):
+    """CTRL.RST puts CTRL back too, whatever else is written with it: Linux reads CTRL, sets a bit and writes it back,
+    at each step of its reset, and would carry a stray PHY_RST along for ever."""
+    bench["CTRL"] = 0xFFFFFFFF & ~(1 << 26)
+    bench["CTRL"] = bench["CTRL"] | 1 << 26
+    assert not bench["CTRL"] & (1 << 31 | 1 << 2 | 1 << 11)
+    bench["CTRL"] = bench["CTRL"] | 1 << 31
+    bench["CTRL"] = bench["CTRL"] & ~(1 << 31)
+    bench["CTRL"] = bench["CTRL"] | 1 << 6
+    bench.clock.advance(1_000_000_000)
+    assert bench["STATUS"] & 2
