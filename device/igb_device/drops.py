@@ -15,7 +15,6 @@ class DropReason(enum.Enum):
     NO_MATCH = ("no address filter matched", "")
     VLAN_FILTER = ("VLAN not in the filter table", "")
     TOO_LONG = ("longer than the receive limit", "ROC")
-    RUNT = ("shorter than 64 bytes", "RUC")
     BAD_FRAME = ("not an Ethernet frame", "RXERRC")
     BUFFER_FULL = ("packet buffer full", "MPC")
     RING_FULL = ("ring full and DROP_EN set", "RQDPC")
@@ -24,8 +23,6 @@ class DropReason(enum.Enum):
     # transmit
     TX_DMA = ("transmit buffer or descriptor not in memory", "")
     TX_BAD = ("malformed transmit descriptors", "")
-    TX_LINK_DOWN = ("link down at transmit", "")
-    WIRE_FULL = ("the wire took no more", "")
     WIRE_ERROR = ("the wire refused the frame", "")
 
     @property

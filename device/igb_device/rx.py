@@ -62,7 +62,6 @@ class Receiver:
     def __init__(
         self, regs: RegisterFile, queues: int, stats: Stats, interrupts: Interrupts, complaints: Complaints
     ) -> None:
-        self._regs = regs
         self._words = regs.words
         self._stats = stats
         self.rings = [RxRing(regs, queue) for queue in range(queues)]

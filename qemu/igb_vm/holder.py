@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 from igb_vm import webserver
 
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
@@ -58,10 +58,10 @@ class SetupError(Exception):
 
 def enter_namespace() -> None:
     """Leave for a new network namespace: a plain one with root's rights, one in a user namespace without."""
-    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNET) == 0:
+    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNET) == 0:
         return
     uid, gid = os.geteuid(), os.getegid()
-    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
         raise SetupError(f"this machine forbids user namespaces ({os.strerror(ctypes.get_errno())})")
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         try:

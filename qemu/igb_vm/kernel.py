@@ -152,14 +152,6 @@ def _load(target: Path) -> Kernel:
     return Kernel(meta["release"], meta["version"], target / "vmlinuz", target / "modules")
 
 
-def _cached(release: str) -> Path | None:
-    """Where the cache has this exact release, under whatever name it was asked for."""
-    for meta in (cache_dir() / "kernels").glob(f"*/{_META}"):
-        if json.loads(meta.read_text())["release"] == release:
-            return meta.parent
-    return None
-
-
 def _download(wanted: str, mirror: str | None) -> list[Path]:
     if wanted in _SUITES:
         return AptRoot(_SUITES[wanted], mirror).download(

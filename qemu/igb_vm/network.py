@@ -23,14 +23,13 @@ from typing import Any, Self
 
 from igb_vm import process, webserver
 from igb_vm.errors import VmError
-from igb_vm.holder import Settings, libc, listening
+from igb_vm.holder import CLONE_NEWNET, CLONE_NEWUSER, Settings, libc, listening
 from igb_vm.loader import Program
 from igb_vm.packages import ensure
 from igb_vm.progress import say
 from igb_vm.qemu import get_qemu
 
 _SETUP_SECONDS = 30.0
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SO_ACCEPTCON = 0x10000  # in /proc/net/unix: it listens
 _SLIRP_MTU = 1500
 _KINDS = ("namespace", "passt", "slirp")  # the best first
@@ -261,7 +260,7 @@ class Network:
         """In a new child, before it becomes the program: go where the holder is."""
         assert self._holder is not None
         flags = 0
-        for kind, flag in (("user", _CLONE_NEWUSER), ("net", _CLONE_NEWNET)):
+        for kind, flag in (("user", CLONE_NEWUSER), ("net", CLONE_NEWNET)):
             if os.readlink(f"/proc/{self._holder.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"):
                 flags |= flag
         fd = os.pidfd_open(self._holder.pid)

@@ -277,9 +277,9 @@ def test_verdicts_reach_a_wire_that_wants_them_and_no_other(tmp_path, clock):
         inner = Inner()
         inner.wants_verdicts = wants
         capture = Capture(inner, PcapngWriter(tmp_path / "c", clock), clock)
-        capture.settled(Frame((memoryview(b"a" * 60),)), 4, DropReason.RUNT)
+        capture.settled(Frame((memoryview(b"a" * 60),)), 4, DropReason.BAD_FRAME)
         capture.close()
-    assert heard == [(4, DropReason.RUNT)]
+    assert heard == [(4, DropReason.BAD_FRAME)]
 
 
 def test_only_what_the_wire_took_is_recorded(tmp_path, clock, card):
